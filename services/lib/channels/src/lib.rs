@@ -1,0 +1,3 @@
+//! The provider contract and one folder per channel.
+
+pub mod provider;

@@ -1,0 +1,196 @@
+//! Channels and the other closed vocabularies of the pipeline.
+//!
+//! On the wire all of these are strings (an Avro enum would break old readers with every new
+//! word); they become types here, at the edge, and a word nobody knows is an [`UnknownWord`].
+
+use thiserror::Error;
+
+use crate::time::Timestamp;
+
+/// A word that is not in the vocabulary it was read for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{word}` is not a known {vocabulary}; known are {known}")]
+pub struct UnknownWord {
+    /// The vocabulary: `channel`, `class`, ...
+    pub vocabulary: &'static str,
+    /// The word as it came.
+    pub word: String,
+    /// Every word that would have been accepted, comma separated.
+    pub known: String,
+}
+
+macro_rules! vocabulary {
+    ($(#[$meta:meta])* $name:ident, $vocabulary:literal, { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize,
+        )]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Every member, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word used on the wire, in settings and in labels.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// Reads the word.
+            ///
+            /// # Errors
+            /// [`UnknownWord`] naming every accepted word.
+            pub fn parse(word: &str) -> Result<Self, $crate::channel::UnknownWord> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::channel::UnknownWord {
+                        vocabulary: $vocabulary,
+                        word: word.chars().take(64).collect(),
+                        known: [$($word),+].join(", "),
+                    }),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use vocabulary;
+
+vocabulary!(
+    /// A kind of medium. Closed, so that a new channel is met by the compiler everywhere.
+    Channel, "channel", {
+        /// A signed HTTP POST to a URL of the recipient (Standard Webhooks).
+        Webhook = "webhook",
+        /// A Discord webhook execution.
+        Discord = "discord",
+    }
+);
+
+vocabulary!(
+    /// Which lane a notification takes; bulk never delays transactional.
+    Class, "class", {
+        /// Somebody waits for it.
+        Transactional = "transactional",
+        /// Campaigns and announcements.
+        Bulk = "bulk",
+    }
+);
+
+vocabulary!(
+    /// Why it is sent; law and providers treat them differently.
+    Purpose, "purpose", {
+        /// Part of something the recipient does (a chat line, a payment).
+        Transactional = "transactional",
+        /// Asked for, but part of no transaction.
+        Informational = "informational",
+        /// Advertising.
+        Advertising = "advertising",
+    }
+);
+
+vocabulary!(
+    /// Where an address lives.
+    Platform, "platform", {
+        /// Apple devices.
+        Ios = "ios",
+        /// Android devices.
+        Android = "android",
+        /// Browsers.
+        Web = "web",
+        /// Desktop programs.
+        Desktop = "desktop",
+        /// Another server (webhooks, chat platforms).
+        Server = "server",
+        /// A phone number.
+        Phone = "phone",
+        /// A mailbox.
+        Mail = "mail",
+        /// Not said.
+        Other = "other",
+    }
+);
+
+vocabulary!(
+    /// What dispatch does after a crash with an attempt whose answer it never saw.
+    OnUncertain, "on_uncertain policy", {
+        /// Send again: at least once.
+        Resend = "resend",
+        /// Send again only where the provider deduplicates.
+        ResendIfIdempotent = "resend_if_idempotent",
+        /// Never send again: the outcome becomes `unknown`.
+        NeverResend = "never_resend",
+    }
+);
+
+const HOUR_MS: i64 = 3_600_000;
+
+impl Channel {
+    /// How long a notification stays useful when its publisher did not say, in milliseconds.
+    ///
+    /// A transactional webhook is retried for a day, as receivers expect of Standard Webhooks;
+    /// a chat line on Discord is stale after an hour; bulk gets a day everywhere.
+    #[must_use]
+    pub const fn default_lifetime_ms(self, class: Class) -> i64 {
+        match (self, class) {
+            (Self::Discord, Class::Transactional) => HOUR_MS,
+            (Self::Webhook, Class::Transactional)
+            | (Self::Webhook | Self::Discord, Class::Bulk) => 24 * HOUR_MS,
+        }
+    }
+
+    /// The expiry of a notification accepted at `now`.
+    #[must_use]
+    pub const fn default_expiry(self, class: Class, now: Timestamp) -> Timestamp {
+        Timestamp(now.0 + self.default_lifetime_ms(class))
+    }
+
+    /// The platform an address of this channel has when nobody said.
+    #[must_use]
+    pub const fn default_platform(self) -> Platform {
+        match self {
+            Self::Webhook | Self::Discord => Platform::Server,
+        }
+    }
+}
+
+impl Class {
+    /// What the class adds to a topic name: nothing, or `.bulk`.
+    #[must_use]
+    pub const fn topic_suffix(self) -> &'static str {
+        match self {
+            Self::Transactional => "",
+            Self::Bulk => ".bulk",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_channel_names_the_known_ones() {
+        let error = Channel::parse("pigeon").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`pigeon` is not a known channel; known are webhook, discord"
+        );
+    }
+
+    #[test]
+    fn every_word_reads_back() {
+        for channel in Channel::ALL {
+            assert_eq!(Channel::parse(channel.as_str()), Ok(*channel));
+        }
+        for platform in Platform::ALL {
+            assert_eq!(Platform::parse(platform.as_str()), Ok(*platform));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The ground floor: what an event, a delivery, an address and an outcome *are*.
+//!
+//! Pure types and functions: no I/O, no clock, no randomness, no Kafka. Everything else stands on
+//! this crate; it depends on nothing of ours. The terms are those of `docs/glossary.md`.
+
+pub mod channel;
+pub mod content;
+pub mod delivery;
+pub mod event;
+pub mod fault;
+pub mod identity;
+pub mod limits;
+pub mod outcome;
+pub mod partition;
+pub mod time;
+
+pub use channel::{Channel, Class, OnUncertain, Platform, Purpose, UnknownWord};
+pub use content::Content;
+pub use delivery::{Address, Delivery, OrderKey};
+pub use event::{Event, Ordering, Recipient};
+pub use fault::{Fault, FaultCode, Faults};
+pub use identity::{AddressId, ContentHash, DeliveryId, OutcomeId};
+pub use outcome::{Outcome, Reason, Settled};
+pub use partition::{murmur2, partition_of};
+pub use time::Timestamp;

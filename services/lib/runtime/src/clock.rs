@@ -1,0 +1,49 @@
+//! Wall-clock time on tokio's clock, so that paused tests and simulations own it.
+
+use tokio::time::Instant;
+
+/// Milliseconds since the epoch, moving with tokio's (perhaps virtual) clock.
+///
+/// Copies share the same base; a system clock that jumps does not move it backwards.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    base: Instant,
+    base_millis: i64,
+}
+
+impl Clock {
+    /// Reads the system clock once. Needs a tokio runtime only when its clock is paused.
+    #[must_use]
+    pub fn system() -> Self {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        Self::starting_at(since)
+    }
+
+    /// A clock that shows `millis` now.
+    #[must_use]
+    pub fn starting_at(millis: i64) -> Self {
+        Self {
+            base: Instant::now(),
+            base_millis: millis,
+        }
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn now_millis(&self) -> i64 {
+        let elapsed = Instant::now()
+            .saturating_duration_since(self.base)
+            .as_millis();
+        self.base_millis
+            .saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX))
+    }
+
+    /// The tokio instant at which this clock will show `millis`; now, when that has passed.
+    #[must_use]
+    pub fn instant_of(&self, millis: i64) -> Instant {
+        let ahead = millis.saturating_sub(self.now_millis());
+        Instant::now() + std::time::Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
+    }
+}

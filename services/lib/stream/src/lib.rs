@@ -1,0 +1,8 @@
+//! Kafka machinery behind a port: assignment, produce, transactions, commits, tails, dead letters.
+//!
+//! Generic over the payload: nothing here names a type of `domain` or of the schemas. Two adapters
+//! implement the port, Kafka (`rdkafka`) and an in-memory local log; one contract suite runs over
+//! both (`tests/it/contract.rs`).
+
+pub mod error;
+pub mod port;
