@@ -1,1 +1,21 @@
-//! Under construction.
+//! The wire: `.avsc` files (the source of truth), the record types, the Avro codec with both
+//! framings, and the conversion to and from `domain`.
+//!
+//! Schemas evolve only backward and forward compatibly; `tests/it` reads old bytes with new code and
+//! the reverse, and pins the bytes of every record.
+
+pub mod check;
+pub mod codec;
+pub mod convert;
+pub mod frame;
+pub mod headers;
+pub mod millis;
+pub mod records;
+pub mod topics;
+
+pub use check::{check_event, parse_json_event};
+pub use codec::{AvroRecord, Codec, DecodeError, EncodeError, Framing};
+pub use frame::SchemaRef;
+pub use millis::Millis;
+pub use records::{Delivery, NotificationEvent, Receipt};
+pub use topics::Topics;

@@ -1,0 +1,252 @@
+//! Records to checked domain types and back.
+
+use bongsu_domain::identity::{digest, hash64};
+use bongsu_domain::{
+    Address, AddressId, Channel, Class, Content, ContentHash, DeliveryId, Fault, FaultCode,
+    OnUncertain, Ordering, OutcomeId, Platform, Purpose, Reason, Settled, Timestamp,
+};
+
+use crate::records::{self, Delivery, NotificationEvent, Receipt};
+
+impl From<&Content> for records::Content {
+    fn from(c: &Content) -> Self {
+        Self {
+            title: c.title.clone(),
+            body: c.body.clone(),
+            data: c.data.clone(),
+            link: c.link.clone(),
+            image: c.image.clone(),
+            overrides: c.overrides.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<records::Content> for Content {
+    fn from(c: records::Content) -> Self {
+        Self {
+            title: c.title,
+            body: c.body,
+            data: c.data,
+            link: c.link,
+            image: c.image,
+            overrides: c.overrides,
+        }
+    }
+}
+
+/// Hash of what is said.
+#[must_use]
+pub fn content_hash(content: &Content) -> ContentHash {
+    // JSON of the record with sorted maps is a canonical form: field order is fixed by the struct.
+    let text = serde_json::to_vec(&records::Content::from(content)).unwrap_or_default();
+    ContentHash(hash64(&[&text]))
+}
+
+/// Hash by which a repeated event id is told from a conflicting one: the whole decoded event
+/// without its expiry.
+#[must_use]
+pub fn event_hash(event: &NotificationEvent) -> u64 {
+    let without_expiry = NotificationEvent {
+        expires_at: None,
+        ..event.clone()
+    };
+    let text = serde_json::to_vec(&without_expiry).unwrap_or_default();
+    hash64(&[&text])
+}
+
+/// Hash of (sender, event id), and of the schedule that released it: what makes a repeat a repeat.
+#[must_use]
+pub fn event_key(event: &NotificationEvent) -> u128 {
+    let full = digest(&[
+        event.sender.as_bytes(),
+        event.id.as_bytes(),
+        event.schedule_id.as_deref().unwrap_or_default().as_bytes(),
+    ]);
+    let mut out = [0; 16];
+    out.copy_from_slice(full.split_at(16).0);
+    u128::from_be_bytes(out)
+}
+
+fn word<T>(field: &str, read: Result<T, bongsu_domain::UnknownWord>) -> Result<T, Fault> {
+    read.map_err(|e| Fault {
+        field: field.to_owned(),
+        code: FaultCode::UnknownWord,
+        message: e.to_string(),
+    })
+}
+
+/// Reads a delivery record.
+///
+/// # Errors
+/// The first field that is not what fanout writes.
+pub fn delivery_from_record(r: Delivery) -> Result<bongsu_domain::Delivery, Fault> {
+    let channel = word("channel", Channel::parse(&r.channel))?;
+    let id = DeliveryId::parse(&r.delivery_id).ok_or_else(|| Fault {
+        field: "delivery_id".to_owned(),
+        code: FaultCode::Invalid,
+        message: "is not a UUID".to_owned(),
+    })?;
+    let ordering = match r.ordering.as_deref() {
+        None => Ordering::Sender,
+        Some(text) => word("ordering", Ordering::parse(text))?,
+    };
+    Ok(bongsu_domain::Delivery {
+        id,
+        event_id: r.event_id,
+        sender: r.sender,
+        class: word("class", Class::parse(&r.class))?,
+        purpose: word("purpose", Purpose::parse(&r.purpose))?,
+        category: r.category,
+        recipient: r.recipient,
+        address: Address {
+            channel,
+            address: r.address,
+            id: AddressId(r.address_id),
+            account: r.account,
+            // A platform added by a newer fanout is no reason not to send.
+            platform: Platform::parse(&r.platform).unwrap_or(Platform::Other),
+            app: r.app,
+            registered_at: r.registered_at.map(Timestamp::from),
+        },
+        content: r.content.into(),
+        content_hash: ContentHash::parse(&r.content_hash).unwrap_or(ContentHash(0)),
+        step: r.step,
+        accepted_at: r.accepted_at.into(),
+        expires_at: r.expires_at.into(),
+        ordering,
+        collapse_key: r.collapse_key,
+        on_uncertain: word("on_uncertain", OnUncertain::parse(&r.on_uncertain))?,
+        campaign_id: r.campaign_id,
+        replay_id: r.replay_id,
+        labels: r.labels,
+    })
+}
+
+/// Where a delivery record lies: what a receipt answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// Outcome and reason.
+    pub settled: Settled,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the provider may have got it more than once.
+    pub possible_duplicate: bool,
+    /// Who decided.
+    pub worker_id: &'a str,
+}
+
+/// The outcome receipt of a delivery.
+#[must_use]
+pub fn outcome_receipt(
+    d: &bongsu_domain::Delivery,
+    source: Source<'_>,
+    ending: Ending<'_>,
+) -> Receipt {
+    Receipt {
+        kind: "outcome".to_owned(),
+        receipt_id: OutcomeId::of(d.id).to_string(),
+        delivery_id: Some(d.id.to_string()),
+        event_id: d.event_id.clone(),
+        sender: d.sender.clone(),
+        class: d.class.as_str().to_owned(),
+        purpose: d.purpose.as_str().to_owned(),
+        category: d.category.clone(),
+        channel: Some(d.address.channel.as_str().to_owned()),
+        account: Some(d.address.account.clone()),
+        recipient: Some(d.recipient.clone()),
+        address_id: Some(d.address.id.0.clone()),
+        platform: Some(d.address.platform.as_str().to_owned()),
+        app: d.address.app.clone(),
+        registered_at: d.address.registered_at.map(Into::into),
+        outcome: ending.settled.outcome.as_str().to_owned(),
+        reason: ending.settled.reason.as_str().to_owned(),
+        detail: None,
+        attempts: i32::try_from(ending.attempts).unwrap_or(i32::MAX),
+        at: ending.at.into(),
+        accepted_at: Some(d.accepted_at.into()),
+        expires_at: Some(d.expires_at.into()),
+        content_hash: d.content_hash.to_hex(),
+        step: d.step,
+        origin: "event".to_owned(),
+        campaign_id: d.campaign_id.clone(),
+        schedule_id: None,
+        replay_id: d.replay_id.clone(),
+        possible_duplicate: ending.possible_duplicate,
+        provider_reference: None,
+        worker_id: Some(ending.worker_id.to_owned()),
+        source_topic: Some(source.topic.to_owned()),
+        source_partition: Some(source.partition),
+        source_offset: Some(source.offset),
+        labels: d.labels.clone(),
+    }
+}
+
+/// An event-level receipt: the whole event, or one recipient of it, came to nothing.
+#[must_use]
+pub fn event_receipt(
+    event: &NotificationEvent,
+    recipient: Option<&str>,
+    settled: Settled,
+    detail: &str,
+    at: Timestamp,
+    source: Source<'_>,
+) -> Receipt {
+    let about = recipient.map_or_else(
+        || settled.reason.as_str().to_owned(),
+        |r| format!("{r}\u{1f}{}", settled.reason),
+    );
+    Receipt {
+        kind: "event".to_owned(),
+        receipt_id: OutcomeId::of_event(&event.sender, &event.id, &about).to_string(),
+        event_id: event.id.clone(),
+        sender: event.sender.clone(),
+        class: event.class.clone(),
+        purpose: event.purpose.clone(),
+        category: event.category.clone(),
+        recipient: recipient.map(str::to_owned),
+        outcome: settled.outcome.as_str().to_owned(),
+        reason: settled.reason.as_str().to_owned(),
+        detail: Some(detail.chars().take(1_000).collect()),
+        at: at.into(),
+        expires_at: event.expires_at,
+        origin: "event".to_owned(),
+        campaign_id: event.campaign_id.clone(),
+        schedule_id: event.schedule_id.clone(),
+        replay_id: event.replay_id.clone(),
+        source_topic: Some(source.topic.to_owned()),
+        source_partition: Some(source.partition),
+        source_offset: Some(source.offset),
+        labels: event.labels.clone(),
+        ..Receipt::default()
+    }
+}
+
+/// The reason code of a refused event, from its leading fault.
+#[must_use]
+pub const fn reason_of(code: FaultCode) -> Reason {
+    match code {
+        FaultCode::NotBuilt => Reason::NotBuilt,
+        FaultCode::NotAvailable => Reason::NotAvailable,
+        FaultCode::UnknownChannel => Reason::UnknownChannel,
+        FaultCode::Expired => Reason::DeadlinePassed,
+        FaultCode::Missing
+        | FaultCode::Invalid
+        | FaultCode::UnknownWord
+        | FaultCode::TooLarge
+        | FaultCode::Contradiction => Reason::InvalidEvent,
+    }
+}

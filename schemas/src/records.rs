@@ -1,0 +1,397 @@
+//! The records as Rust structs, field for field as in the `.avsc` files.
+//!
+//! Words (class, channel, outcome, ...) are strings here and become types at the edges, so that an
+//! old reader survives a new word. Every field that the schema gives a default has the same one
+//! here, which is what lets new code read old bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::millis::Millis;
+
+mod defaults {
+    pub(super) fn transactional() -> String {
+        "transactional".to_owned()
+    }
+    pub(super) fn resend() -> String {
+        "resend".to_owned()
+    }
+    pub(super) fn default() -> String {
+        "default".to_owned()
+    }
+    pub(super) fn other() -> String {
+        "other".to_owned()
+    }
+    pub(super) fn none() -> String {
+        "none".to_owned()
+    }
+    pub(super) fn event() -> String {
+        "event".to_owned()
+    }
+}
+
+/// Where to reach a recipient on one channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The channel's word: webhook, discord, ...
+    #[serde(default)]
+    pub channel: String,
+    /// Token, URL, phone number or mailbox; personal data.
+    #[serde(default)]
+    pub address: String,
+    /// The publisher's stable id of the address, kept across versions of a token. Derived from channel, account and address when absent.
+    #[serde(default)]
+    pub address_id: Option<String>,
+    /// Which configured account of the channel sends to it; `default` when absent.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// ios, android, web, desktop, server, phone, mail or other.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// The publisher's app the address belongs to.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// When this version of the address was registered. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub registered_at: Option<Millis>,
+}
+
+/// A person or account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The publisher's id of the recipient.
+    #[serde(default)]
+    pub id: String,
+    /// Where to reach the recipient; without any, the stored ones are used.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+    /// IANA time zone, for quiet hours.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+    /// ISO 3166-1 alpha-2 country.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// BCP 47 locale, for templates.
+    #[serde(default)]
+    pub locale: Option<String>,
+}
+
+/// Whom to reach: inline recipients, or a stored audience.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Inline recipients, at most 1,000.
+    #[serde(default)]
+    pub recipients: Vec<Recipient>,
+    /// Name of a stored audience.
+    #[serde(default)]
+    pub audience: Option<String>,
+}
+
+/// What to try when the step before it did not reach the recipient.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackStep {
+    /// Channels of this step.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Cut-off: how long to wait for the step before, in milliseconds.
+    #[serde(default)]
+    pub after_ms: Option<i64>,
+    /// Outcomes of the step before that start this one; empty means every outcome but accepted and delivered.
+    #[serde(default)]
+    pub on: Vec<String>,
+}
+
+/// Which channels, at once and as fallback.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelPlan {
+    /// Channels to use at once.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Later steps, tried in order.
+    #[serde(default)]
+    pub fallback: Vec<FallbackStep>,
+}
+
+/// What to say: inline parts, or a template with its variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// A short headline, at most 1,024 bytes.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The text, at most 65,536 bytes.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Key-value pairs for the receiving program, at most 64.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// Where a tap leads: an http or https URL, or an app link.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// URL of an image to show.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// A provider's own request body as JSON text, by channel word; replaces what Bongsu would build for that channel.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, String>,
+    /// Name of a stored template, instead of inline parts.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// Values for the template's variables.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Something that happened in another system and causes notifications. Keyed by its sender.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationEvent {
+    /// The publisher's id of the event, unique per sender; the same id again within an hour is a duplicate.
+    #[serde(default)]
+    pub id: String,
+    /// Who speaks; the unit of order, and the record's key.
+    #[serde(default)]
+    pub sender: String,
+    /// transactional or bulk; decides the lane.
+    #[serde(default = "defaults::transactional")]
+    pub class: String,
+    /// transactional, informational or advertising; law and providers treat them differently.
+    #[serde(default = "defaults::transactional")]
+    pub purpose: String,
+    /// The publisher's category, for preferences and statistics.
+    #[serde(default)]
+    pub category: Option<String>,
+    /// Whom to reach.
+    #[serde(default)]
+    pub target: Target,
+    /// Which channels carry it.
+    #[serde(default)]
+    pub plan: ChannelPlan,
+    /// What to say.
+    #[serde(default)]
+    pub content: Content,
+    /// When it happened in the publisher's system. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub occurred_at: Option<Millis>,
+    /// Not before this moment. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub deliver_at: Option<Millis>,
+    /// The last useful moment; by default 24 h, 1 h for transactional Discord. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub expires_at: Option<Millis>,
+    /// `none` lets this event overtake and be overtaken; absent keeps the sender's order.
+    #[serde(default)]
+    pub ordering: Option<String>,
+    /// A newer notification with the same key replaces an older one where the provider can.
+    #[serde(default)]
+    pub collapse_key: Option<String>,
+    /// After a crash, for an attempt whose answer was never seen: resend, resend_if_idempotent or never_resend.
+    #[serde(default = "defaults::resend")]
+    pub on_uncertain: String,
+    /// The campaign this event belongs to.
+    #[serde(default)]
+    pub campaign_id: Option<String>,
+    /// Set when the scheduler released the event, so that it does not collide with its first appearance.
+    #[serde(default)]
+    pub schedule_id: Option<String>,
+    /// Set when a replay published the event.
+    #[serde(default)]
+    pub replay_id: Option<String>,
+    /// The publisher's own labels, at most 64, carried through to the receipts.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The intent to get one content to one address on one channel before a deadline. Keyed by its partition key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// UUID: first 16 bytes of SHA-256 over the length-prefixed sender, event id, channel, recipient, address id and step.
+    pub delivery_id: String,
+    /// The publisher's id of the event.
+    pub event_id: String,
+    /// Who speaks.
+    pub sender: String,
+    /// transactional or bulk.
+    pub class: String,
+    /// transactional, informational or advertising.
+    #[serde(default = "defaults::transactional")]
+    pub purpose: String,
+    /// The publisher's category.
+    #[serde(default)]
+    pub category: Option<String>,
+    /// The channel's word.
+    pub channel: String,
+    /// The publisher's id of the recipient.
+    pub recipient: String,
+    /// IANA time zone of the recipient.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+    /// Country of the recipient.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Locale of the recipient.
+    #[serde(default)]
+    pub locale: Option<String>,
+    /// Token, URL, phone number or mailbox; personal data.
+    pub address: String,
+    /// Stable id of the address.
+    pub address_id: String,
+    /// Which configured account of the channel sends it.
+    #[serde(default = "defaults::default")]
+    pub account: String,
+    /// ios, android, web, desktop, server, phone, mail or other.
+    #[serde(default = "defaults::other")]
+    pub platform: String,
+    /// The publisher's app the address belongs to.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// When this version of the address was registered. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub registered_at: Option<Millis>,
+    /// What to say, rendered.
+    #[serde(default)]
+    pub content: Content,
+    /// 16 hexadecimal digits over the content; equal when the same is said again.
+    #[serde(default)]
+    pub content_hash: String,
+    /// Position in the channel plan; 0 is the first.
+    #[serde(default)]
+    pub step: i32,
+    /// Why it exists: event, campaign, schedule, fallback or replay.
+    #[serde(default = "defaults::event")]
+    pub origin: String,
+    /// Broker time of the event. Milliseconds since 1970-01-01T00:00:00Z.
+    pub accepted_at: Millis,
+    /// The last useful moment. Milliseconds since 1970-01-01T00:00:00Z.
+    pub expires_at: Millis,
+    /// `none` when it keeps no order; absent keeps the sender's.
+    #[serde(default)]
+    pub ordering: Option<String>,
+    /// Replaces an older notification with the same key where the provider can.
+    #[serde(default)]
+    pub collapse_key: Option<String>,
+    /// resend, resend_if_idempotent or never_resend.
+    #[serde(default = "defaults::resend")]
+    pub on_uncertain: String,
+    /// The campaign it belongs to.
+    #[serde(default)]
+    pub campaign_id: Option<String>,
+    /// The schedule that released its event.
+    #[serde(default)]
+    pub schedule_id: Option<String>,
+    /// The replay that made it.
+    #[serde(default)]
+    pub replay_id: Option<String>,
+    /// Whether it may have been sent before (a redrive or replay of an uncertain delivery).
+    #[serde(default)]
+    pub possible_duplicate: bool,
+    /// The fanout worker that made it.
+    #[serde(default)]
+    pub worker_id: Option<String>,
+    /// The publisher's own labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Bongsu's answer on the results topic: what became of an event, an attempt or a delivery. Readers upsert by receipt_id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// event (refusals of whole events or recipients), attempt, outcome or report.
+    pub kind: String,
+    /// UUID; for an outcome, hash of (delivery id, `outcome`): two records with the same id are one receipt.
+    pub receipt_id: String,
+    /// The delivery; absent for kind event.
+    #[serde(default)]
+    pub delivery_id: Option<String>,
+    /// The publisher's id of the event.
+    pub event_id: String,
+    /// Who speaks.
+    pub sender: String,
+    /// transactional or bulk.
+    #[serde(default = "defaults::transactional")]
+    pub class: String,
+    /// transactional, informational or advertising.
+    #[serde(default = "defaults::transactional")]
+    pub purpose: String,
+    /// The publisher's category.
+    #[serde(default)]
+    pub category: Option<String>,
+    /// The channel's word; absent for kind event.
+    #[serde(default)]
+    pub channel: Option<String>,
+    /// Which account sent it.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// The publisher's id of the recipient.
+    #[serde(default)]
+    pub recipient: Option<String>,
+    /// Stable id of the address; never the address.
+    #[serde(default)]
+    pub address_id: Option<String>,
+    /// Platform of the address.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// App of the address.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// When the address was registered. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub registered_at: Option<Millis>,
+    /// accepted, delivered, undelivered, refused, suppressed, expired, cancelled, unknown or dead; for kind attempt the attempt's result.
+    pub outcome: String,
+    /// Bounded reason code.
+    #[serde(default = "defaults::none")]
+    pub reason: String,
+    /// One line for people; never personal data.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Attempts made so far.
+    #[serde(default)]
+    pub attempts: i32,
+    /// When it was decided. Milliseconds since 1970-01-01T00:00:00Z.
+    pub at: Millis,
+    /// Broker time of the event. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub accepted_at: Option<Millis>,
+    /// The last useful moment. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub expires_at: Option<Millis>,
+    /// 16 hexadecimal digits over the content.
+    #[serde(default)]
+    pub content_hash: String,
+    /// Position in the channel plan.
+    #[serde(default)]
+    pub step: i32,
+    /// event, campaign, schedule, fallback or replay.
+    #[serde(default = "defaults::event")]
+    pub origin: String,
+    /// The campaign it belongs to.
+    #[serde(default)]
+    pub campaign_id: Option<String>,
+    /// The schedule that released its event.
+    #[serde(default)]
+    pub schedule_id: Option<String>,
+    /// The replay that made it.
+    #[serde(default)]
+    pub replay_id: Option<String>,
+    /// Whether the provider may have got it more than once.
+    #[serde(default)]
+    pub possible_duplicate: bool,
+    /// The provider's own id of the notification.
+    #[serde(default)]
+    pub provider_reference: Option<String>,
+    /// The worker that decided it.
+    #[serde(default)]
+    pub worker_id: Option<String>,
+    /// Topic of the record it answers.
+    #[serde(default)]
+    pub source_topic: Option<String>,
+    /// Partition of the record it answers.
+    #[serde(default)]
+    pub source_partition: Option<i32>,
+    /// Offset of the record it answers.
+    #[serde(default)]
+    pub source_offset: Option<i64>,
+    /// The publisher's own labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,85 @@
+//! Topic names under one prefix.
+
+use std::sync::Arc;
+
+use bongsu_domain::{Channel, Class};
+
+/// The topics of one installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    prefix: String,
+}
+
+impl Topics {
+    /// Topics under `prefix` (normally `bongsu.`).
+    #[must_use]
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// The prefix.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn name(&self, rest: &str) -> Arc<str> {
+        format!("{}{rest}", self.prefix).into()
+    }
+
+    /// Events of a class.
+    #[must_use]
+    pub fn events(&self, class: Class) -> Arc<str> {
+        self.name(&format!("events{}", class.topic_suffix()))
+    }
+
+    /// Deliveries of a channel and class.
+    #[must_use]
+    pub fn deliveries(&self, channel: Channel, class: Class) -> Arc<str> {
+        self.name(&format!("deliveries.{channel}{}", class.topic_suffix()))
+    }
+
+    /// Receipts.
+    #[must_use]
+    pub fn results(&self) -> Arc<str> {
+        self.name("results")
+    }
+
+    /// Writer schemas (compacted).
+    #[must_use]
+    pub fn schemas(&self) -> Arc<str> {
+        self.name("schemas")
+    }
+
+    /// Records put aside.
+    #[must_use]
+    pub fn dead_letters(&self) -> Arc<str> {
+        self.name("dead-letters")
+    }
+
+    /// The group of a channel's dispatchers.
+    #[must_use]
+    pub fn dispatch_group(&self, channel: Channel) -> String {
+        format!("{}dispatch.{channel}", self.prefix)
+    }
+
+    /// The group of fanout.
+    #[must_use]
+    pub fn fanout_group(&self) -> String {
+        format!("{}fanout", self.prefix)
+    }
+
+    /// The group of the ledger.
+    #[must_use]
+    pub fn ledger_group(&self) -> String {
+        format!("{}ledger", self.prefix)
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::new("bongsu.")
+    }
+}

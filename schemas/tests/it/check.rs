@@ -1,0 +1,48 @@
+use bongsu_domain::{FaultCode, Timestamp};
+use bongsu_schemas::{Millis, check_event, parse_json_event};
+
+use crate::sample;
+
+const NOW: Timestamp = Timestamp(1_760_000_000_000);
+
+#[test]
+fn a_full_event_passes() {
+    let event = check_event(&sample::event(), NOW).unwrap();
+    assert_eq!(event.recipients[0].addresses[0].id.0, "a-1");
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let mut event = sample::event();
+    event.sender = String::new();
+    event.plan.channels = vec!["pigeon".into()];
+    event.deliver_at = Some(Millis(1));
+    event.expires_at = Some(Millis(2));
+    let faults = check_event(&event, NOW).unwrap_err();
+    let named: Vec<_> = faults
+        .0
+        .iter()
+        .map(|f| (f.field.as_str(), f.code))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ("sender", FaultCode::Missing),
+            ("plan.channels[0]", FaultCode::UnknownChannel),
+            ("deliver_at", FaultCode::NotBuilt),
+            ("expires_at", FaultCode::Expired),
+        ]
+    );
+}
+
+#[test]
+fn json_names_unknown_fields_and_wrong_types() {
+    let faults = parse_json_event(br#"{"id":"e","sender":"s","target":{"recipient":[]}}"#);
+    assert_eq!(faults.unwrap_err().0[0].field, "target.recipient");
+    let faults = parse_json_event(br#"{"id":7}"#).unwrap_err();
+    assert_eq!(faults.0[0].field, "id");
+    let faults = parse_json_event(b"{").unwrap_err();
+    assert_eq!(faults.0[0].field, "(event)");
+    let event = parse_json_event(br#"{"expires_at":"2026-11-24T09:00:00Z"}"#).unwrap();
+    assert_eq!(event.expires_at, Some(Millis(1_795_510_800_000)));
+}

@@ -1,0 +1,97 @@
+//! One full record of each kind.
+
+use std::collections::BTreeMap;
+
+use bongsu_schemas::records::{Address, ChannelPlan, Content, Recipient, Target};
+use bongsu_schemas::{Delivery, Millis, NotificationEvent, Receipt};
+
+pub(crate) fn event() -> NotificationEvent {
+    NotificationEvent {
+        id: "e-1".into(),
+        sender: "shop-1".into(),
+        class: "transactional".into(),
+        purpose: "informational".into(),
+        category: Some("chat".into()),
+        target: Target {
+            recipients: vec![Recipient {
+                id: "u-1".into(),
+                addresses: vec![Address {
+                    channel: "webhook".into(),
+                    address: "https://example.com/hook/1".into(),
+                    address_id: Some("a-1".into()),
+                    platform: Some("ios".into()),
+                    app: Some("app".into()),
+                    registered_at: Some(Millis(1_700_000_000_000)),
+                    ..Address::default()
+                }],
+                time_zone: Some("Asia/Seoul".into()),
+                ..Recipient::default()
+            }],
+            audience: None,
+        },
+        plan: ChannelPlan {
+            channels: vec!["webhook".into()],
+            fallback: vec![],
+        },
+        content: Content {
+            title: Some("안녕".into()),
+            body: Some("hello".into()),
+            data: BTreeMap::from([("seq".to_owned(), "1".to_owned())]),
+            ..Content::default()
+        },
+        on_uncertain: "resend".into(),
+        labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+        ..NotificationEvent::default()
+    }
+}
+
+pub(crate) fn delivery() -> Delivery {
+    Delivery {
+        delivery_id: "543ca93d-b1f3-326a-271e-8b06ef78cd5d".into(),
+        event_id: "e-1".into(),
+        sender: "shop-1".into(),
+        class: "bulk".into(),
+        purpose: "advertising".into(),
+        channel: "webhook".into(),
+        recipient: "u-1".into(),
+        address: "https://example.com/hook/1".into(),
+        address_id: "a-1".into(),
+        account: "default".into(),
+        platform: "server".into(),
+        content: Content {
+            body: Some("hello".into()),
+            ..Content::default()
+        },
+        content_hash: "00000000000000ff".into(),
+        step: 1,
+        origin: "event".into(),
+        accepted_at: Millis(1_760_000_000_000),
+        expires_at: Millis(1_760_003_600_000),
+        on_uncertain: "resend".into(),
+        worker_id: Some("fanout-0".into()),
+        ..Delivery::default()
+    }
+}
+
+pub(crate) fn receipt() -> Receipt {
+    Receipt {
+        kind: "outcome".into(),
+        receipt_id: "4f8f1b1c-0000-0000-0000-000000000001".into(),
+        delivery_id: Some("543ca93d-b1f3-326a-271e-8b06ef78cd5d".into()),
+        event_id: "e-1".into(),
+        sender: "shop-1".into(),
+        class: "transactional".into(),
+        purpose: "transactional".into(),
+        channel: Some("webhook".into()),
+        outcome: "accepted".into(),
+        reason: "none".into(),
+        attempts: 2,
+        at: Millis(1_760_000_000_500),
+        origin: "event".into(),
+        possible_duplicate: true,
+        source_topic: Some("bongsu.deliveries.webhook".into()),
+        source_partition: Some(3),
+        source_offset: Some(77),
+        ..Receipt::default()
+    }
+}
