@@ -12,6 +12,7 @@ pub mod identity;
 pub mod limits;
 pub mod outcome;
 pub mod partition;
+pub mod target;
 pub mod time;
 
 pub use channel::{Channel, Class, OnUncertain, Platform, Purpose, UnknownWord};
