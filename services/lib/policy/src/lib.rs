@@ -1,1 +1,14 @@
-//! Under construction.
+//! Pure decision machines: no tokio, no Kafka, no clock and no randomness of their own.
+//!
+//! * [`sequencer`]: what of one partition may start, what waits, what is complete, what may be
+//!   committed;
+//! * [`retry`]: what follows an attempt;
+//! * [`repeats`]: which events were seen before.
+
+pub mod repeats;
+pub mod retry;
+pub mod sequencer;
+
+pub use repeats::{Repeat, Repeats};
+pub use retry::{AttemptClass, Next, RetryPolicy};
+pub use sequencer::{Admission, Packing, Position, Sequencer};
