@@ -1,3 +1,18 @@
 //! The provider contract and one folder per channel.
+//!
+//! Every channel has the same four files: `config` (its account settings), `payload` (pure: content
+//! to request), `classify` (pure: answer to [`AttemptResult`](provider::AttemptResult)) and
+//! `provider` (the only I/O). [`registry`] is the one place that knows them all; dispatch calls
+//! [`registry::build`] and sees only [`provider::Provider`].
 
+pub mod client;
+pub mod discord;
 pub mod provider;
+pub mod registry;
+pub mod retry_after;
+pub mod settings;
+pub mod ssrf;
+pub mod webhook;
+
+pub use registry::{BuildError, build};
+pub use settings::{ClientSettings, DiscordSettings, Settings, WebhookSettings};

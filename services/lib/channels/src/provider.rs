@@ -7,10 +7,16 @@
 
 use std::time::Duration;
 
-use bongsu_domain::{Delivery, Reason};
+use bongsu_domain::{Channel, Delivery, Reason};
 use futures_util::future::BoxFuture;
+use reqwest::header::HeaderName;
 use thiserror::Error;
 use tokio::time::Instant;
+
+/// Header with the worker's id, on every request of every channel.
+pub const HEADER_WORKER: HeaderName = HeaderName::from_static("bongsu-worker");
+/// Header with the attempt's number, from 1, on every request of every channel.
+pub const HEADER_ATTEMPT: HeaderName = HeaderName::from_static("bongsu-attempt");
 
 /// What one attempt came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,4 +104,99 @@ pub trait Provider: Send + Sync {
         batch: &'a [Attempt<'a>],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>>;
+}
+
+/// Refuses a batch that names an account nobody configured, before any attempt of it is made.
+///
+/// # Errors
+/// [`TryError::UnknownAccount`] of the first such delivery.
+pub(crate) fn only_known(
+    channel: Channel,
+    batch: &[Attempt<'_>],
+    known: impl Fn(&str) -> bool,
+) -> Result<(), TryError> {
+    for attempt in batch {
+        let account = &attempt.delivery.address.account;
+        if !known(account) {
+            return Err(TryError::UnknownAccount {
+                channel: channel.as_str(),
+                account: account.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use bongsu_domain::identity::DeliveryParts;
+    use bongsu_domain::{
+        Address, AddressId, Class, Content, ContentHash, DeliveryId, OnUncertain, Ordering,
+        Platform, Purpose, Timestamp,
+    };
+
+    use super::*;
+
+    /// A plain delivery to `address` on the webhook channel, for the tests of every channel.
+    pub(crate) fn delivery(address: &str) -> Delivery {
+        let id = AddressId("a-1".into());
+        Delivery {
+            id: DeliveryId::derive(DeliveryParts {
+                sender: "shop-1",
+                event_id: "e-1",
+                channel: "webhook",
+                recipient: "r-1",
+                address_id: &id,
+                step: 0,
+            }),
+            event_id: "e-1".into(),
+            sender: "shop-1".into(),
+            class: Class::Transactional,
+            purpose: Purpose::Transactional,
+            category: None,
+            recipient: "r-1".into(),
+            address: Address {
+                channel: Channel::Webhook,
+                address: address.into(),
+                id,
+                account: "default".into(),
+                platform: Platform::Server,
+                app: None,
+                registered_at: None,
+            },
+            content: Content {
+                title: Some("Paid".into()),
+                body: Some("Your order is paid.".into()),
+                data: BTreeMap::from([("seq".into(), "1".into())]),
+                ..Content::default()
+            },
+            content_hash: ContentHash(0),
+            step: 0,
+            accepted_at: Timestamp(1_760_000_000_000),
+            expires_at: Timestamp(1_760_086_400_000),
+            ordering: Ordering::Sender,
+            collapse_key: None,
+            on_uncertain: OnUncertain::Resend,
+            campaign_id: None,
+            replay_id: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_account_stops_the_batch_and_is_named() {
+        let delivery = delivery("https://example.com/secret-path");
+        let batch = [Attempt {
+            delivery: &delivery,
+            number: 1,
+        }];
+        let error = only_known(Channel::Webhook, &batch, |_| false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "account `default` of channel webhook is not configured"
+        );
+        assert!(!format!("{batch:?}").contains("secret-path"));
+    }
 }

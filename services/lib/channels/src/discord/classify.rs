@@ -1,0 +1,164 @@
+//! Answer to result, as a table. Pure.
+//!
+//! The error code in the JSON body decides before the status. [R: discord-api-docs, 2026-08, unless
+//! tagged; M = from memory, D = decided here]
+//!
+//! | answer | result |
+//! |---|---|
+//! | 2xx | accepted |
+//! | code 50035 (form), 50006 (empty), 40005 (too large) | refused, `invalid_content` |
+//! | code 200000, 200001 (automod), 240000 (harmful link) | refused, `invalid_content` |
+//! | code 220001 to 220003 (a forum needs a thread) | refused, `invalid_address`: the address lacks its `thread_id` |
+//! | code 10015 (unknown webhook), 50027 (invalid token), 10003 (unknown thread; M) | refused, `invalid_address` |
+//! | code 20028, 20029, 130000 (write limits, overloaded) | throttled |
+//! | code 40333 (blocked by Cloudflare; M) | throttled for 60 s |
+//! | 429 with JSON | throttled for its `retry_after`, to the millisecond |
+//! | 429 or 403 without JSON: a block or ban of our IP | throttled for `Retry-After`, else 60 s (D) |
+//! | other 400, 413 | refused, `invalid_content` |
+//! | other 401, 403, 404 with a code | refused, `invalid_address`: using it again is punished |
+//! | 401, 404 without a code | unavailable (D): not Discord's word about a webhook but a wrong `api_base` |
+//! | 504 | unknown |
+//! | 3xx, other 4xx, other 5xx | unavailable; throttled when 502 or 503 names a `Retry-After` |
+
+use std::time::Duration;
+
+use bongsu_domain::Reason;
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use crate::provider::AttemptResult;
+use crate::retry_after;
+
+/// How long to stay away from Discord after an answer that is not Discord's but Cloudflare's in
+/// front of it. [D]: the block's real length is not said; every further request prolongs it.
+pub const BLOCKED: Duration = Duration::from_mins(1);
+
+/// What of an error body is read.
+#[derive(Debug, Default, Deserialize)]
+struct ErrorBody {
+    code: Option<i64>,
+    retry_after: Option<f64>,
+}
+
+/// What an answer means. `header` is `Retry-After` when there was one.
+pub fn classify(status: StatusCode, body: &[u8], header: Option<Duration>) -> AttemptResult {
+    if status.is_success() {
+        return AttemptResult::Accepted;
+    }
+    let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    let wait = error
+        .as_ref()
+        .and_then(|e| e.retry_after)
+        .and_then(retry_after::from_float)
+        .or(header);
+    let code = error.as_ref().and_then(|e| e.code).unwrap_or(0);
+    by_code(code, wait).unwrap_or_else(|| by_status(status, error.is_some(), code, wait))
+}
+
+fn by_code(code: i64, wait: Option<Duration>) -> Option<AttemptResult> {
+    Some(match code {
+        50_035 | 50_006 | 40_005 | 200_000 | 200_001 | 240_000 => {
+            AttemptResult::Refused(Reason::InvalidContent)
+        }
+        220_001..=220_003 | 10_015 | 10_003 | 50_027 => {
+            AttemptResult::Refused(Reason::InvalidAddress)
+        }
+        20_028 | 20_029 | 130_000 => AttemptResult::Throttled { retry_after: wait },
+        40_333 => AttemptResult::Throttled {
+            retry_after: wait.or(Some(BLOCKED)),
+        },
+        _ => return None,
+    })
+}
+
+fn by_status(
+    status: StatusCode,
+    is_json: bool,
+    code: i64,
+    wait: Option<Duration>,
+) -> AttemptResult {
+    match (status.as_u16(), is_json) {
+        (429, true) | (502 | 503, _) if wait.is_some() || status.as_u16() == 429 => {
+            AttemptResult::Throttled { retry_after: wait }
+        }
+        (429 | 403, false) => AttemptResult::Throttled {
+            retry_after: wait.or(Some(BLOCKED)),
+        },
+        (400 | 413, _) => AttemptResult::Refused(Reason::InvalidContent),
+        (403, true) => AttemptResult::Refused(Reason::InvalidAddress),
+        (401 | 404, true) if code != 0 => AttemptResult::Refused(Reason::InvalidAddress),
+        (504, _) => AttemptResult::Unknown,
+        _ => AttemptResult::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &str, header: Option<u64>) -> AttemptResult {
+        let status = StatusCode::from_u16(status).unwrap();
+        classify(status, body.as_bytes(), header.map(Duration::from_secs))
+    }
+
+    fn throttled(millis: u64) -> AttemptResult {
+        AttemptResult::Throttled {
+            retry_after: Some(Duration::from_millis(millis)),
+        }
+    }
+
+    #[test]
+    fn the_table_holds() {
+        let content = AttemptResult::Refused(Reason::InvalidContent);
+        let address = AttemptResult::Refused(Reason::InvalidAddress);
+        for (status, body, result) in [
+            (204, "", AttemptResult::Accepted),
+            (200, "{}", AttemptResult::Accepted),
+            (302, "", AttemptResult::Unavailable),
+            (400, r#"{"code":50035}"#, content),
+            (400, r#"{"code":50006}"#, content),
+            (400, r#"{"code":220001}"#, address),
+            (400, "", content),
+            (403, r#"{"code":200000}"#, content),
+            (400, r#"{"code":240000}"#, content),
+            (413, r#"{"code":40005}"#, content),
+            (401, r#"{"code":50027}"#, address),
+            (403, r#"{"code":50013}"#, address),
+            (404, r#"{"code":10015}"#, address),
+            (404, r#"{"code":0}"#, AttemptResult::Unavailable),
+            (404, "<html>", AttemptResult::Unavailable),
+            (403, "<html>", throttled(60_000)),
+            (500, "", AttemptResult::Unavailable),
+            (502, "", AttemptResult::Unavailable),
+            (504, "", AttemptResult::Unknown),
+        ] {
+            assert_eq!(of(status, body, None), result, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_is_read_to_the_millisecond_and_from_the_body_first() {
+        let body =
+            r#"{"message":"You are being rate limited.","retry_after":1.336,"global":false}"#;
+        assert_eq!(of(429, body, Some(2)), throttled(1_336));
+        assert_eq!(of(429, "{}", Some(2)), throttled(2_000));
+        assert_eq!(
+            of(429, "{}", None),
+            AttemptResult::Throttled { retry_after: None }
+        );
+        assert_eq!(
+            of(503, r#"{"code":130000}"#, None),
+            AttemptResult::Throttled { retry_after: None }
+        );
+        assert_eq!(of(503, "", Some(3)), throttled(3_000));
+    }
+
+    #[test]
+    fn a_block_by_cloudflare_keeps_us_away_for_long() {
+        assert_eq!(of(429, "<html>banned</html>", None), throttled(60_000));
+        assert_eq!(
+            of(429, "<html>banned</html>", Some(600)),
+            throttled(600_000)
+        );
+    }
+}
