@@ -5,4 +5,5 @@
 //! both (`tests/it/contract.rs`).
 
 pub mod error;
+pub mod kafka;
 pub mod port;

@@ -1,0 +1,305 @@
+//! The transactional producer: a thread runs whole transactions, one at a time.
+//!
+//! librdkafka's transaction calls block, so they have a thread of their own; a second thread serves
+//! delivery callbacks, so that the first can wait for a count and never calls `flush` while records
+//! are outstanding, which costs 100 ms each time.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
+use tokio::sync::oneshot;
+
+use super::context::{log_error, log_line};
+use super::convert::{Parts, commit_list};
+use super::settings::{Settings, TRANSACTION_TIMEOUT};
+use crate::error::TransactionError;
+use crate::port::{Commit, GroupMetadata, Outgoing, TransactionalProducer};
+
+/// How long a call of a transaction may take: as long as the broker keeps it open.
+const CALL: Duration = TRANSACTION_TIMEOUT;
+
+/// What the callbacks of the running transaction have said so far.
+#[derive(Default)]
+struct Tally {
+    outstanding: usize,
+    failed: Option<KafkaError>,
+}
+
+#[derive(Default)]
+struct Deliveries {
+    tally: Mutex<Tally>,
+    changed: Condvar,
+}
+
+impl Deliveries {
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Context(Arc<Deliveries>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log_line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut tally = self.0.tally();
+        tally.outstanding = tally.outstanding.saturating_sub(1);
+        if let Err((error, _)) = result {
+            tally.failed.get_or_insert_with(|| error.clone());
+        }
+        if tally.outstanding == 0 {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+struct Transaction {
+    records: Vec<Outgoing>,
+    offsets: Vec<Commit>,
+    group: Arc<ConsumerGroupMetadata>,
+    answer: oneshot::Sender<Result<(), TransactionError>>,
+}
+
+/// The port's transactional producer. Dropping it ends its threads; a transaction that runs is
+/// finished first.
+pub(super) struct KafkaTransactional {
+    transactions: SyncSender<Transaction>,
+}
+
+impl KafkaTransactional {
+    pub(super) async fn start(
+        settings: &Settings,
+        base: &ClientConfig,
+        id: String,
+    ) -> Result<Self, TransactionError> {
+        let config = settings.transactional_config(base, &id);
+        let (transactions, received) = sync_channel(1);
+        let (ready, started) = oneshot::channel();
+        std::thread::Builder::new()
+            .name(format!("transactions-{id}"))
+            .spawn(move || {
+                let worker = match Worker::start(&config, id) {
+                    Ok(worker) => worker,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                if ready.send(Ok(())).is_ok() {
+                    worker.work(&received);
+                }
+            })
+            .map_err(|e| TransactionError::Fatal(e.to_string()))?;
+        started.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { transactions })
+    }
+}
+
+fn gone() -> TransactionError {
+    TransactionError::Fatal("the transaction thread ended".to_owned())
+}
+
+impl TransactionalProducer for KafkaTransactional {
+    fn run(
+        &mut self,
+        records: Vec<Outgoing>,
+        offsets: Vec<Commit>,
+        group: GroupMetadata,
+    ) -> BoxFuture<'_, Result<(), TransactionError>> {
+        Box::pin(async move {
+            let group = group.0.downcast::<ConsumerGroupMetadata>().map_err(|_| {
+                TransactionError::Fatal("the group metadata are another adapter's".to_owned())
+            })?;
+            let (answer, answered) = oneshot::channel();
+            // Room for one: a transaction whose caller went away may still be running.
+            let transaction = Transaction {
+                records,
+                offsets,
+                group,
+                answer,
+            };
+            self.transactions
+                .try_send(transaction)
+                .map_err(|e| match e {
+                    std::sync::mpsc::TrySendError::Full(_) => {
+                        TransactionError::Aborted("an earlier transaction still runs".to_owned())
+                    }
+                    std::sync::mpsc::TrySendError::Disconnected(_) => gone(),
+                })?;
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+}
+
+struct Worker {
+    producer: ThreadedProducer<Context>,
+    deliveries: Arc<Deliveries>,
+    id: String,
+}
+
+impl Worker {
+    fn start(config: &ClientConfig, id: String) -> Result<Self, TransactionError> {
+        let deliveries = Arc::new(Deliveries::default());
+        let producer =
+            ThreadedProducer::from_config_and_context(config, Context(deliveries.clone()))
+                .map_err(|e| TransactionError::Fatal(e.to_string()))?;
+        let worker = Self {
+            producer,
+            deliveries,
+            id,
+        };
+        worker
+            .producer
+            .init_transactions(CALL)
+            .map_err(|e| worker.error(&e))?;
+        Ok(worker)
+    }
+
+    fn work(&self, transactions: &Receiver<Transaction>) {
+        while let Ok(transaction) = transactions.recv() {
+            let Transaction {
+                records,
+                offsets,
+                group,
+                answer,
+            } = transaction;
+            let result = self.run(&records, &offsets, &group);
+            // A caller that went away learns of a fence with its next transaction.
+            drop(answer.send(result));
+        }
+    }
+
+    fn run(
+        &self,
+        records: &[Outgoing],
+        offsets: &[Commit],
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        self.producer
+            .begin_transaction()
+            .map_err(|e| self.error(&e))?;
+        match self.fill_and_commit(records, offsets, group) {
+            Ok(()) => Ok(()),
+            Err(error) => self.abort(&error),
+        }
+    }
+
+    fn fill_and_commit(
+        &self,
+        records: &[Outgoing],
+        offsets: &[Commit],
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), KafkaError> {
+        *self.deliveries.tally() = Tally {
+            outstanding: records.len(),
+            failed: None,
+        };
+        for (sent, record) in records.iter().enumerate() {
+            let parts = Parts::of(record);
+            if let Err((error, _)) = self.producer.send(parts.record(record, ())) {
+                self.deliveries.tally().outstanding -= records.len() - sent;
+                return Err(error);
+            }
+        }
+        self.await_deliveries()?;
+        if !offsets.is_empty() {
+            let list = commit_list(offsets)?;
+            self.producer
+                .send_offsets_to_transaction(&list, group, CALL)?;
+        }
+        self.commit()
+    }
+
+    fn await_deliveries(&self) -> Result<(), KafkaError> {
+        let until = Instant::now() + CALL;
+        let mut tally = self.deliveries.tally();
+        while tally.outstanding > 0 && tally.failed.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
+            tally = self
+                .deliveries
+                .changed
+                .wait_timeout(tally, left.min(Duration::from_millis(100)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        tally.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Commits. A call that timed out is made again: the coordinator may have the answer.
+    fn commit(&self) -> Result<(), KafkaError> {
+        let until = Instant::now() + CALL;
+        loop {
+            match self.producer.commit_transaction(CALL) {
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && Instant::now() < until => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn abort(&self, cause: &KafkaError) -> Result<(), TransactionError> {
+        let mapped = self.error(cause);
+        if !matches!(mapped, TransactionError::Aborted(_)) {
+            return Err(mapped);
+        }
+        let until = Instant::now() + CALL;
+        loop {
+            match self.producer.abort_transaction(CALL) {
+                Ok(()) => return Err(mapped),
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && Instant::now() < until => {}
+                Err(error) => {
+                    return Err(match self.error(&error) {
+                        // Not even the abort went through: this producer's state is unknown.
+                        TransactionError::Aborted(reason) => TransactionError::Fatal(reason),
+                        other => other,
+                    });
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: &KafkaError) -> TransactionError {
+        use RDKafkaErrorCode as Code;
+        let fatal = self.producer.client().fatal_error();
+        let code = fatal
+            .as_ref()
+            .map(|(code, _)| *code)
+            .or_else(|| error.rdkafka_error_code());
+        let reason = fatal
+            .as_ref()
+            .map_or_else(|| error.to_string(), |(_, text)| text.clone());
+        match code {
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
+                TransactionError::Fenced {
+                    id: self.id.clone(),
+                    reason,
+                }
+            }
+            _ if fatal.is_some() => TransactionError::Fatal(reason),
+            Some(Code::TransactionalIdAuthorizationFailed | Code::State | Code::Fatal) => {
+                TransactionError::Fatal(reason)
+            }
+            _ => TransactionError::Aborted(reason),
+        }
+    }
+}
