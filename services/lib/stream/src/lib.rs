@@ -6,4 +6,5 @@
 
 pub mod error;
 pub mod kafka;
+pub mod local;
 pub mod port;
