@@ -11,11 +11,13 @@
 pub mod kafka;
 pub mod layers;
 pub mod names;
+pub mod postgres;
 pub mod report;
 pub mod wait;
 
 pub use kafka::TestKafka;
 pub use names::Names;
+pub use postgres::Postgres;
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

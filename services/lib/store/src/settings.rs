@@ -1,0 +1,124 @@
+//! Which database, and opening it.
+
+use std::sync::Arc;
+
+use bongsu_runtime::settings::Complaint;
+use bongsu_runtime::{Duration, Secret};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::error::OpenError;
+use crate::postgres::PostgresStore;
+use crate::sqlite::SqliteStore;
+use crate::store::LedgerStore;
+
+/// Valid on both databases.
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+bongsu_runtime::settings! {
+    /// The database of status and statistics.
+    pub struct Settings {
+        /// `sqlite:PATH` for one machine, `sqlite::memory:` to keep nothing, or
+        /// `postgres://user:password@host/database`. `file:PATH` reads the URL from a file.
+        pub url: Secret = Secret::new("sqlite:bongsu.db"),
+        /// Connections to PostgreSQL, or readers of SQLite (which has one writer besides).
+        pub connections: u32 = 8,
+        /// How long a call may wait for a free connection.
+        pub acquire_timeout: Duration = Duration::secs(5),
+    }
+}
+
+impl Settings {
+    /// Checks the section; `section` is its name in the file.
+    #[must_use]
+    pub fn validate(&self, section: &str) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        if let Err(error) = Location::of(&self.url) {
+            complaints.push(Complaint::new(format!("{section}.url"), told(&error)));
+        }
+        if self.connections == 0 {
+            complaints.push(Complaint::new(
+                format!("{section}.connections"),
+                "must be at least 1",
+            ));
+        }
+        complaints
+    }
+}
+
+fn told(error: &OpenError) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+#[derive(Debug)]
+enum Location {
+    Memory,
+    File(Box<SqliteConnectOptions>),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Location {
+    fn of(url: &Secret) -> Result<Self, OpenError> {
+        let url = url.expose();
+        let scheme = url.split(':').next().unwrap_or_default();
+        match scheme {
+            "sqlite" if matches!(url, "sqlite::memory:" | "sqlite://:memory:") => Ok(Self::Memory),
+            "sqlite" => url
+                .parse()
+                .map(|options| Self::File(Box::new(options)))
+                .map_err(OpenError::Url),
+            "postgres" | "postgresql" => url
+                .parse()
+                .map(|options| Self::Postgres(Box::new(options)))
+                .map_err(OpenError::Url),
+            other => Err(OpenError::UnknownScheme {
+                scheme: other.chars().take(16).collect(),
+            }),
+        }
+    }
+}
+
+/// Opens the store that the settings name and brings its tables to this version.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(settings: &Settings) -> Result<Arc<dyn LedgerStore>, OpenError> {
+    let acquire = settings.acquire_timeout.0;
+    Ok(match Location::of(&settings.url)? {
+        Location::Memory => Arc::new(SqliteStore::open_memory(acquire).await?),
+        Location::File(options) => {
+            Arc::new(SqliteStore::open_file(*options, settings.connections, acquire).await?)
+        }
+        Location::Postgres(options) => {
+            let options = (*options).application_name("bongsu");
+            Arc::new(PostgresStore::open(options, settings.connections, acquire).await?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_and_no_password_is_shown() {
+        let settings = Settings {
+            url: Secret::new("mysql://root:hunter2@db/x"),
+            connections: 0,
+            ..Settings::default()
+        };
+        let complaints = settings.validate("store");
+        let keys: Vec<_> = complaints.iter().map(|c| c.key.as_str()).collect();
+        assert_eq!(keys, ["store.url", "store.connections"]);
+        assert!(!format!("{complaints:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_defaults_are_accepted() {
+        assert_eq!(Settings::default().validate("store"), []);
+    }
+}

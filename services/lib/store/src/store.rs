@@ -1,0 +1,116 @@
+//! The traits.
+
+use std::sync::Arc;
+
+use bongsu_domain::DeliveryId;
+use futures_util::future::BoxFuture;
+
+use crate::error::StoreError;
+use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
+use crate::receipt::ReceiptBatch;
+use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
+pub struct ApplyReport {
+    /// Receipts that were new to their partition's stored offset.
+    pub applied: usize,
+    /// Receipts below the stored offset: another ledger has written them already.
+    pub skipped: usize,
+    /// Deliveries seen for the first time.
+    pub new_deliveries: usize,
+    /// Deliveries whose outcome appeared or moved.
+    pub transitions: usize,
+}
+
+/// How far a partition is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOffset {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// The next offset to write.
+    pub next_offset: i64,
+}
+
+/// Writes receipts. Every method writes all or nothing; a dropped future may have written, and the
+/// same call may then be made again.
+pub trait LedgerStore: LedgerReader {
+    /// Writes a batch and its offsets in one transaction. Receipts below the stored offset of
+    /// their partition are skipped, so that a ledger that lost its partition cannot count twice;
+    /// a batch that starts beyond it is fine (markers and compaction leave gaps). Counts move by
+    /// the transition of each delivery's outcome, so a second copy of a receipt counts nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was written.
+    fn apply<'a>(
+        &'a self,
+        batch: &'a ReceiptBatch,
+    ) -> BoxFuture<'a, Result<ApplyReport, StoreError>>;
+
+    /// How far every partition of `topic` is written, in partition order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn offsets<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<StoredOffset>, StoreError>>;
+
+    /// Forgets the offsets of these partitions of `topic`: the log was re-created and counts anew.
+    /// What is stored stays; reading the same receipts again changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn forget_offsets<'a>(
+        &'a self,
+        topic: &'a str,
+        partitions: &'a [i32],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Answers look-ups, for the senders of a [`SenderScope`] only. All futures are cancel safe.
+pub trait LedgerReader: Send + Sync {
+    /// A delivery with its timeline.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn delivery<'a>(
+        &'a self,
+        id: DeliveryId,
+        scope: &'a SenderScope,
+    ) -> BoxFuture<'a, Result<Option<DeliveryView>, StoreError>>;
+
+    /// What became of an event: its deliveries with their timelines, and its refusals.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn event<'a>(&'a self, query: &'a EventQuery)
+    -> BoxFuture<'a, Result<EventAnswer, StoreError>>;
+
+    /// A recipient's deliveries, newest first, without timelines.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn recipient_deliveries<'a>(
+        &'a self,
+        query: &'a RecipientQuery,
+    ) -> BoxFuture<'a, Result<RecipientPage, StoreError>>;
+
+    /// Deliveries by outcome over time; rows that came to zero are absent.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counts<'a>(
+        &'a self,
+        query: &'a CountsQuery,
+    ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>>;
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
