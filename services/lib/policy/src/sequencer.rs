@@ -87,8 +87,9 @@ struct Entry<P> {
 #[derive(Debug)]
 pub struct Sequencer<P> {
     open: BTreeMap<i64, Entry<P>>,
-    /// Terminal offsets at or above the watermark, with the results offset of their receipts.
-    terminal: BTreeMap<i64, i64>,
+    /// Terminal offsets at or above the watermark, with the results offset of their receipts; none
+    /// for what ended as a dead letter.
+    terminal: BTreeMap<i64, Option<i64>>,
     /// Receipts found in `results` for offsets not admitted yet: tag and results offset.
     restored: BTreeMap<i64, (u64, i64)>,
     queues: HashMap<u64, VecDeque<i64>>,
@@ -137,7 +138,7 @@ impl<P> Sequencer<P> {
         let mut found = Admitted::Queued;
         if let Some((tag, results_offset)) = self.restored.remove(&record.offset) {
             if tag == record.tag {
-                self.terminal.insert(record.offset, results_offset);
+                self.terminal.insert(record.offset, Some(results_offset));
                 self.trim();
                 return Admitted::AlreadySettled;
             }
@@ -294,14 +295,16 @@ impl<P> Sequencer<P> {
         }
     }
 
-    /// Kafka acknowledged the receipt at `results_offset`: the delivery is terminal. Gives back its
-    /// payload.
-    pub fn acknowledge(&mut self, offset: i64, results_offset: i64) -> Option<P> {
+    /// Kafka acknowledged the receipt at `results_offset`, or the dead letter (`None`): the delivery
+    /// is terminal. Gives back its payload.
+    pub fn acknowledge(&mut self, offset: i64, results_offset: Option<i64>) -> Option<P> {
         let entry = self.open.remove(&offset)?;
         self.settling -= 1;
         self.bytes -= entry.bytes;
         self.terminal.insert(offset, results_offset);
-        self.next_results = self.next_results.max(results_offset + 1);
+        if let Some(at) = results_offset {
+            self.next_results = self.next_results.max(at + 1);
+        }
         let Entry { key, payload, .. } = entry;
         self.release_key(key, offset);
         self.trim();
@@ -341,7 +344,7 @@ impl<P> Sequencer<P> {
     /// What may be committed now.
     #[must_use]
     pub fn position(&self) -> Position {
-        let acknowledged = self.terminal.values();
+        let acknowledged = self.terminal.values().flatten();
         let not_admitted = self
             .restored
             .values()

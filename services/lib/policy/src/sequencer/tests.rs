@@ -35,7 +35,7 @@ fn one_key_goes_one_after_the_other_and_another_key_passes() {
     assert!(s.start(SINGLE).is_empty());
     s.settle(0);
     assert!(s.start(SINGLE).is_empty(), "settled is not terminal yet");
-    s.acknowledge(0, 100);
+    s.acknowledge(0, Some(100));
     assert_eq!(s.start(SINGLE), [1]);
     assert_eq!(
         s.position(),
@@ -59,9 +59,9 @@ fn the_floor_keeps_receipts_above_the_watermark_readable() {
         assert_eq!(s.start(SINGLE).len(), 1);
     }
     s.settle(2);
-    s.acknowledge(2, 50);
+    s.acknowledge(2, Some(50));
     s.settle(1);
-    s.acknowledge(1, 60);
+    s.acknowledge(1, Some(60));
     assert_eq!(
         s.position(),
         Position {
@@ -70,7 +70,7 @@ fn the_floor_keeps_receipts_above_the_watermark_readable() {
         }
     );
     s.settle(0);
-    s.acknowledge(0, 70);
+    s.acknowledge(0, Some(70));
     assert_eq!(
         s.position(),
         Position {
@@ -130,7 +130,7 @@ fn an_expired_delivery_leaves_at_once_and_does_not_hold_its_key() {
     assert_eq!(s.advance(10), [0]);
     assert_eq!(s.start(SINGLE), [1]);
     assert_eq!(s.position().watermark, 0, "its receipt is not acknowledged");
-    s.acknowledge(0, 1);
+    s.acknowledge(0, Some(1));
     assert_eq!(s.position().watermark, 1);
 }
 
@@ -151,7 +151,7 @@ fn consecutive_deliveries_of_one_key_pack() {
         s.settle(offset);
     }
     for offset in 0..3 {
-        s.acknowledge(offset, offset);
+        s.acknowledge(offset, Some(offset));
     }
     assert_eq!(
         s.start(Packing {
@@ -231,7 +231,7 @@ impl Model {
             Step::Acknowledge(i) => {
                 if let Some(offset) = pick(&self.settling, i) {
                     self.settling.remove(&offset);
-                    s.acknowledge(offset, self.results);
+                    s.acknowledge(offset, Some(self.results));
                     self.terminal.insert(offset, self.results);
                     self.results += 1;
                 }
@@ -308,7 +308,7 @@ proptest! {
         }
         model.settling.extend(s.advance(i64::MAX));
         for offset in model.settling.clone() {
-            s.acknowledge(offset, model.results);
+            s.acknowledge(offset, Some(model.results));
         }
         prop_assert_eq!((s.open_count(), s.bytes(), s.calling(), s.settling()), (0, 0, 0, 0));
         prop_assert_eq!(s.position().watermark, model.next);

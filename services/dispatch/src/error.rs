@@ -1,0 +1,25 @@
+//! What stops dispatch.
+
+use bongsu_runtime::TaskDied;
+use bongsu_stream::error::{AdminError, ConsumeError, ProduceError};
+use thiserror::Error;
+
+/// Dispatch cannot go on; the process should end and be restarted.
+#[derive(Debug, Error)]
+pub enum DispatchError {
+    /// Reading deliveries failed.
+    #[error("reading deliveries: {0}")]
+    Consume(#[from] ConsumeError),
+    /// Receipts cannot be written.
+    #[error("writing receipts: {0}")]
+    Produce(#[from] ProduceError),
+    /// The topics could not be looked at.
+    #[error("looking at the topics: {0}")]
+    Admin(#[from] AdminError),
+    /// A topic is missing or has the wrong number of partitions.
+    #[error("{0}; run `bongsu topics apply`")]
+    Topics(String),
+    /// A task died.
+    #[error(transparent)]
+    Task(#[from] TaskDied),
+}

@@ -1,0 +1,125 @@
+//! Receipts on their way to `results`: built, framed, sent until Kafka acknowledges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_domain::{Delivery, Settled, Timestamp};
+use bongsu_schemas::convert::{Ending, Source, outcome_receipt};
+use bongsu_schemas::{Codec, EncodeError, headers};
+use bongsu_stream::error::{ErrorClass, ProduceError};
+use bongsu_stream::port::{Headers, Outgoing, Producer, Record};
+
+/// Pause before a record is sent again that Kafka did not acknowledge.
+const SEND_AGAIN: Duration = Duration::from_millis(100);
+
+/// How a delivery ended, before its receipt is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// Outcome and reason.
+    pub settled: Settled,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the provider may have got it more than once.
+    pub possible_duplicate: bool,
+}
+
+/// Builds the record of an outcome: same partition number as the delivery, headers that let a
+/// successor restore without decoding.
+///
+/// # Errors
+/// When a value does not fit the schema.
+pub fn outcome_record(
+    codec: &Codec,
+    results: &Arc<str>,
+    source: &Where,
+    delivery: &Delivery,
+    ended: Ended,
+    worker_id: &str,
+) -> Result<Outgoing, EncodeError> {
+    let receipt = outcome_receipt(
+        delivery,
+        Source {
+            topic: &source.topic,
+            partition: source.partition,
+            offset: source.offset,
+        },
+        Ending {
+            settled: ended.settled,
+            attempts: ended.attempts,
+            at: ended.at,
+            possible_duplicate: ended.possible_duplicate,
+            worker_id,
+        },
+    );
+    let mut out = Headers::default()
+        .with(headers::KIND, "outcome")
+        .with(headers::DELIVERY_ID, delivery.id.to_string())
+        .with(headers::SOURCE_TOPIC, source.topic.as_bytes().to_vec())
+        .with(headers::SOURCE_OFFSET, source.offset.to_string());
+    if let Some(trace) = &source.traceparent {
+        out = out.with(headers::TRACEPARENT, trace.clone());
+    }
+    Ok(Outgoing {
+        topic: Arc::clone(results),
+        partition: source.partition,
+        key: Some(delivery.sender.clone().into()),
+        value: Some(codec.encode(&receipt)?),
+        headers: out,
+    })
+}
+
+/// Where a delivery came from.
+#[derive(Debug, Clone)]
+pub struct Where {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its trace context, passed on untouched.
+    pub traceparent: Option<bytes::Bytes>,
+}
+
+impl Where {
+    /// The place of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self {
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+            traceparent: record
+                .headers
+                .get(headers::TRACEPARENT)
+                .map(bytes::Bytes::copy_from_slice),
+        }
+    }
+}
+
+/// Sends until Kafka acknowledges. A second copy after a lost acknowledgement has the same receipt
+/// id, and readers upsert.
+///
+/// # Errors
+/// When the record can never be written; dispatch must stop, for its promise is broken otherwise.
+pub async fn send_until_acknowledged(
+    producer: Arc<dyn Producer>,
+    record: Outgoing,
+) -> Result<i64, ProduceError> {
+    loop {
+        match producer.send(record.clone()).await {
+            Ok(offset) => return Ok(offset),
+            Err(error) => match error.class() {
+                ErrorClass::Transient => {
+                    tracing::warn!(%error, "a record was not acknowledged and is sent again");
+                    tokio::time::sleep(SEND_AGAIN).await;
+                }
+                ErrorClass::Permanent | ErrorClass::Misconfigured | ErrorClass::Fenced => {
+                    return Err(error);
+                }
+            },
+        }
+    }
+}

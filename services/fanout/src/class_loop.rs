@@ -1,0 +1,645 @@
+//! One class of events: group membership, look-ups that run ahead, transactions in offset order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_domain::{Reason, Settled};
+use bongsu_policy::{Repeat, Repeats};
+use bongsu_runtime::{Clock, Shutdown};
+use bongsu_schemas::{Codec, EncodeError, SchemaLookup, SchemaRef, learn_missing};
+use bongsu_stream::dead_letters::dead_letter;
+use bongsu_stream::error::TransactionError;
+use bongsu_stream::port::{
+    Commit, Committed, GroupConsumer, GroupEvent, Outgoing, Record, TopicPartition,
+};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::error::FanoutError;
+use crate::expand::Expander;
+use crate::lookup::RecipientLookup;
+use crate::metrics::FanoutMetrics;
+use crate::read::{Accepted, Reading, RefusedEvent, read};
+use crate::rebuild::Rebuild;
+use crate::transactions::{Job, submit};
+
+/// Pause before an aborted transaction is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Memory an open event holds beyond its bytes.
+const BOOKKEEPING: usize = 512;
+
+/// Bounds of one class loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A transaction starts at the earliest this long after the one before, unless it is full.
+    pub commit_interval: Duration,
+    /// A transaction with this many records is full.
+    pub commit_records: usize,
+    /// Look-ups at once.
+    pub lookups_in_flight: usize,
+    /// Events one partition may hold.
+    pub window_records: usize,
+    /// Bytes of events one partition may hold.
+    pub window_bytes: usize,
+    /// Width of the window in which ids are remembered, milliseconds.
+    pub repeat_window_ms: i64,
+    /// How long a schema may stay unknown.
+    pub schema_patience: Duration,
+}
+
+/// What a class loop works with.
+pub struct Parts {
+    /// Membership.
+    pub consumer: Box<dyn GroupConsumer>,
+    /// To the transaction task.
+    pub jobs: mpsc::Sender<Job>,
+    /// Reads events.
+    pub codec: Arc<Codec>,
+    /// Finds schemas that are missing.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// Makes records.
+    pub expander: Arc<Expander>,
+    /// Finds addresses.
+    pub lookup: Arc<dyn RecipientLookup>,
+    /// Reads seen ids back; its `since` is set at each assignment.
+    pub rebuild: Rebuild,
+    /// Dead letter topic and its number of partitions.
+    pub dead_letters: (Arc<str>, i32),
+    /// Time.
+    pub clock: Clock,
+    /// Instruments.
+    pub metrics: FanoutMetrics,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+enum Fate {
+    LookingUp,
+    Ready(Vec<Outgoing>),
+}
+
+struct Slot {
+    offset: i64,
+    bytes: usize,
+    fate: Fate,
+}
+
+/// One partition while it is ours; `epoch` tells this assignment from an earlier one.
+struct Lane {
+    epoch: u64,
+    backlog: VecDeque<Record>,
+    slots: VecDeque<Slot>,
+    repeats: Option<Repeats>,
+    fetching_schema: bool,
+    bytes: usize,
+    paused: bool,
+}
+
+struct Part {
+    partition: TopicPartition,
+    epoch: u64,
+    records: Vec<Outgoing>,
+    next_offset: i64,
+}
+
+struct Found {
+    partition: TopicPartition,
+    epoch: u64,
+    offset: i64,
+    records: Result<Vec<Outgoing>, EncodeError>,
+}
+
+struct SchemaAnswer {
+    partition: TopicPartition,
+    epoch: u64,
+    reference: SchemaRef,
+    learned: Result<(), String>,
+}
+
+struct Rebuilt {
+    epoch: u64,
+    sets: BTreeMap<TopicPartition, Repeats>,
+}
+
+type Running = BoxFuture<'static, Result<(), TransactionError>>;
+
+/// The loop's state.
+pub struct ClassLoop {
+    parts: Parts,
+    lanes: BTreeMap<TopicPartition, Lane>,
+    lookups: FuturesUnordered<BoxFuture<'static, Found>>,
+    schemas: FuturesUnordered<BoxFuture<'static, SchemaAnswer>>,
+    rebuilds: FuturesUnordered<BoxFuture<'static, Rebuilt>>,
+    flying: Option<(Running, Vec<Part>, Instant)>,
+    last_start: Option<Instant>,
+    releases: Vec<u64>,
+    epoch: u64,
+    stopping: bool,
+}
+
+impl ClassLoop {
+    /// A loop over a consumer that has just joined.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            lanes: BTreeMap::new(),
+            lookups: FuturesUnordered::new(),
+            schemas: FuturesUnordered::new(),
+            rebuilds: FuturesUnordered::new(),
+            flying: None,
+            last_start: None,
+            releases: Vec::new(),
+            epoch: 0,
+            stopping: false,
+        }
+    }
+
+    /// Runs until the shutdown; the transaction under way is finished first.
+    ///
+    /// # Errors
+    /// When reading is impossible for good, or this process was fenced.
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), FanoutError> {
+        loop {
+            let due = self.prepare();
+            if self.stopping && self.flying.is_none() {
+                self.parts.consumer.close().await;
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.requested(), if !self.stopping => self.stopping = true,
+                result = running(self.flying.as_mut()) => self.land(result)?,
+                Some(found) = self.lookups.next(), if !self.lookups.is_empty() => self.found(found)?,
+                Some(rebuilt) = self.rebuilds.next(), if !self.rebuilds.is_empty() => {
+                    self.rebuilt(rebuilt);
+                }
+                Some(answer) = self.schemas.next(), if !self.schemas.is_empty() => {
+                    self.schema_answered(answer);
+                }
+                () = sleep_until(due) => {}
+                event = self.parts.consumer.next() => self.meet(event)?,
+            }
+        }
+    }
+
+    /// Moves everything on that can be moved without waiting; gives the moment at which the next
+    /// transaction may start, when one is held back by the interval.
+    fn prepare(&mut self) -> Option<Instant> {
+        if self.stopping {
+            return None;
+        }
+        self.take_in();
+        if self.flying.is_some() {
+            return None;
+        }
+        let ready = self.ready_records()?;
+        let earliest = self
+            .last_start
+            .map(|at| at + self.parts.limits.commit_interval);
+        if let Some(at) = earliest
+            && ready < self.parts.limits.commit_records
+            && Instant::now() < at
+        {
+            return Some(at);
+        }
+        let parts = self.collect();
+        self.fly(parts);
+        None
+    }
+
+    /// Records that could go into a transaction now; none when no offset could move.
+    fn ready_records(&self) -> Option<usize> {
+        let mut any = false;
+        let mut count = 0;
+        for lane in self.lanes.values() {
+            for slot in &lane.slots {
+                let Fate::Ready(records) = &slot.fate else {
+                    break;
+                };
+                any = true;
+                count += records.len();
+            }
+        }
+        any.then_some(count)
+    }
+
+    fn collect(&mut self) -> Vec<Part> {
+        let limit = self.parts.limits.commit_records;
+        let mut taken = 0;
+        let mut parts = Vec::new();
+        for (tp, lane) in &mut self.lanes {
+            let mut part = Part {
+                partition: tp.clone(),
+                epoch: lane.epoch,
+                records: Vec::new(),
+                next_offset: -1,
+            };
+            while taken < limit
+                && let Some(Slot {
+                    fate: Fate::Ready(_),
+                    ..
+                }) = lane.slots.front()
+                && let Some(slot) = lane.slots.pop_front()
+            {
+                lane.bytes -= slot.bytes;
+                part.next_offset = slot.offset + 1;
+                if let Fate::Ready(records) = slot.fate {
+                    // An offset alone counts too: thousands of repeats must not make one
+                    // transaction endless.
+                    taken += records.len().max(1);
+                    part.records.extend(records);
+                }
+            }
+            if part.next_offset >= 0 {
+                parts.push(part);
+            }
+        }
+        self.resume_where_room();
+        parts
+    }
+
+    fn fly(&mut self, parts: Vec<Part>) {
+        if parts.is_empty() {
+            return;
+        }
+        let records = parts
+            .iter()
+            .flat_map(|p| p.records.iter().cloned())
+            .collect();
+        let offsets = parts
+            .iter()
+            .map(|p| Commit {
+                partition: p.partition.clone(),
+                committed: Committed {
+                    offset: p.next_offset,
+                    metadata: String::new(),
+                },
+            })
+            .collect();
+        let group = self.parts.consumer.group_metadata();
+        let now = Instant::now();
+        self.last_start = Some(now);
+        self.flying = Some((
+            submit(&self.parts.jobs, records, offsets, group),
+            parts,
+            now,
+        ));
+    }
+
+    fn land(&mut self, result: Result<(), TransactionError>) -> Result<(), FanoutError> {
+        let Some((_, parts, started)) = self.flying.take() else {
+            return Ok(());
+        };
+        match result {
+            Ok(()) => self.parts.metrics.committed(started.elapsed()),
+            Err(TransactionError::Aborted(reason)) => {
+                tracing::warn!(reason, "a transaction was aborted and is tried again");
+                let ours: Vec<_> = parts
+                    .into_iter()
+                    .filter(|p| {
+                        self.lanes
+                            .get(&p.partition)
+                            .is_some_and(|l| l.epoch == p.epoch)
+                    })
+                    .collect();
+                if !ours.is_empty() {
+                    self.fly_later(ours);
+                }
+            }
+            Err(error @ (TransactionError::Fenced { .. } | TransactionError::Fatal(_))) => {
+                return Err(error.into());
+            }
+        }
+        if self.flying.is_none() {
+            for rebalance in std::mem::take(&mut self.releases) {
+                self.parts.consumer.release(rebalance);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the same parts again after a pause; a revocation in between waits for it.
+    fn fly_later(&mut self, parts: Vec<Part>) {
+        self.fly(parts);
+        if let Some((running, _, _)) = &mut self.flying {
+            let first = std::mem::replace(running, Box::pin(std::future::pending()));
+            *running = Box::pin(async move {
+                tokio::time::sleep(TRY_AGAIN).await;
+                first.await
+            });
+        }
+    }
+
+    fn meet(&mut self, event: GroupEvent) -> Result<(), FanoutError> {
+        match event {
+            GroupEvent::Records(records) => self.queue(records),
+            GroupEvent::Assigned(assigned) => self.assign(assigned),
+            GroupEvent::Revoked {
+                rebalance,
+                partitions,
+            } => {
+                self.give_up(&partitions);
+                if self.flying.is_some() {
+                    self.releases.push(rebalance);
+                } else {
+                    self.parts.consumer.release(rebalance);
+                }
+            }
+            GroupEvent::Lost(partitions) => self.give_up(&partitions),
+            GroupEvent::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, partitions: &[TopicPartition]) {
+        tracing::info!(count = partitions.len(), "partitions are given up");
+        for tp in partitions {
+            // What is not committed is read again by the next owner.
+            self.lanes.remove(tp);
+        }
+    }
+
+    fn assign(&mut self, assigned: Vec<(TopicPartition, Option<Committed>)>) {
+        tracing::info!(count = assigned.len(), "partitions are assigned");
+        self.epoch += 1;
+        let epoch = self.epoch;
+        for (tp, _) in &assigned {
+            let lane = Lane {
+                epoch,
+                backlog: VecDeque::new(),
+                slots: VecDeque::new(),
+                repeats: None,
+                fetching_schema: false,
+                bytes: 0,
+                paused: false,
+            };
+            self.lanes.insert(tp.clone(), lane);
+        }
+        let mut rebuild = self.parts.rebuild.clone();
+        rebuild.since = self.parts.clock.now_millis() - self.parts.limits.repeat_window_ms;
+        self.rebuilds.push(Box::pin(async move {
+            Rebuilt {
+                epoch,
+                sets: rebuild.run(assigned).await,
+            }
+        }));
+    }
+
+    fn rebuilt(&mut self, rebuilt: Rebuilt) {
+        for (tp, set) in rebuilt.sets {
+            if let Some(lane) = self.lanes.get_mut(&tp)
+                && lane.epoch == rebuilt.epoch
+            {
+                lane.repeats = Some(set);
+            }
+        }
+    }
+
+    fn queue(&mut self, records: Vec<Record>) {
+        for record in records {
+            let tp = TopicPartition::new(Arc::clone(&record.topic), record.partition);
+            if let Some(lane) = self.lanes.get_mut(&tp) {
+                lane.bytes += size_of(&record);
+                lane.backlog.push_back(record);
+            }
+        }
+        let limits = self.parts.limits;
+        for (tp, lane) in &mut self.lanes {
+            let held = lane.backlog.len() + lane.slots.len();
+            let full = held >= limits.window_records || lane.bytes >= limits.window_bytes;
+            if full && !lane.paused {
+                lane.paused = true;
+                self.parts.consumer.pause(std::slice::from_ref(tp));
+            }
+        }
+    }
+
+    fn resume_where_room(&mut self) {
+        let limits = self.parts.limits;
+        for (tp, lane) in &mut self.lanes {
+            let held = lane.backlog.len() + lane.slots.len();
+            let room = held <= limits.window_records / 2 && lane.bytes <= limits.window_bytes / 2;
+            if lane.paused && room {
+                lane.paused = false;
+                self.parts.consumer.resume(std::slice::from_ref(tp));
+            }
+        }
+    }
+
+    /// Reads what has come, lane by lane, and starts look-ups up to the limit.
+    fn take_in(&mut self) {
+        let tps: Vec<_> = self.lanes.keys().cloned().collect();
+        for tp in tps {
+            while self.lookups.len() < self.parts.limits.lookups_in_flight {
+                let Some(lane) = self.lanes.get_mut(&tp) else {
+                    break;
+                };
+                if lane.fetching_schema || lane.repeats.is_none() {
+                    break;
+                }
+                let Some(record) = lane.backlog.pop_front() else {
+                    break;
+                };
+                self.take_record(&tp, record);
+            }
+        }
+    }
+
+    fn take_record(&mut self, tp: &TopicPartition, record: Record) {
+        match read(&self.parts.codec, &record, self.parts.expander.partitions) {
+            Reading::Event(accepted) => self.take_event(tp, record, *accepted),
+            Reading::Misplaced(home) => {
+                let client = client_of(&record);
+                self.parts.metrics.rehomed(&client);
+                let moved = self.parts.expander.rehome(&record, home);
+                self.push(tp, &record, Fate::Ready(vec![moved]));
+            }
+            Reading::Refused(refused) => {
+                let records = self.refuse(&record, &refused);
+                self.push(tp, &record, Fate::Ready(records));
+            }
+            Reading::Unreadable { reason, detail } => {
+                let letter = self.letter(&record, reason, &detail);
+                self.push(tp, &record, Fate::Ready(vec![letter]));
+            }
+            Reading::NeedsSchema(reference) => self.fetch_schema(tp, record, reference),
+        }
+    }
+
+    fn take_event(&mut self, tp: &TopicPartition, record: Record, accepted: Accepted) {
+        let Some(lane) = self.lanes.get_mut(tp) else {
+            return;
+        };
+        let Some(repeats) = lane.repeats.as_mut() else {
+            return;
+        };
+        let epoch = lane.epoch;
+        match repeats.observe(accepted.key, accepted.content, record.timestamp) {
+            Repeat::Same => {
+                self.parts.metrics.repeated();
+                self.push(tp, &record, Fate::Ready(Vec::new()));
+            }
+            Repeat::Conflict => {
+                let refused = RefusedEvent {
+                    raw: accepted.raw,
+                    settled: Settled::refused(Reason::IdempotencyConflict),
+                    dead_letter: Some("idempotency_conflict"),
+                    detail: "this id came earlier from this sender with other content; give every event its own id".to_owned(),
+                };
+                let records = self.refuse(&record, &refused);
+                self.push(tp, &record, Fate::Ready(records));
+            }
+            Repeat::First => {
+                self.push(tp, &record, Fate::LookingUp);
+                let expander = Arc::clone(&self.parts.expander);
+                let metrics = self.parts.metrics.clone();
+                let resolve = self.parts.lookup.resolve(Arc::clone(&accepted.event));
+                let partition = tp.clone();
+                self.lookups.push(Box::pin(async move {
+                    let recipients = resolve.await;
+                    let expanded =
+                        expander.expand(&record, &accepted.raw, &accepted.event, &recipients);
+                    if let Ok(expanded) = &expanded {
+                        metrics.expanded(expanded.deliveries);
+                        for _ in 0..expanded.unavailable {
+                            metrics.refused(Reason::NotAvailable.as_str());
+                        }
+                    }
+                    let offset = record.offset;
+                    Found {
+                        partition,
+                        epoch,
+                        offset,
+                        records: expanded.map(|e| e.records),
+                    }
+                }));
+            }
+        }
+    }
+
+    fn found(&mut self, found: Found) -> Result<(), FanoutError> {
+        let records = found
+            .records
+            .map_err(|e| FanoutError::Transaction(TransactionError::Fatal(e.to_string())))?;
+        if let Some(lane) = self.lanes.get_mut(&found.partition)
+            && lane.epoch == found.epoch
+            && let Ok(index) = lane.slots.binary_search_by_key(&found.offset, |s| s.offset)
+            && let Some(slot) = lane.slots.get_mut(index)
+        {
+            slot.fate = Fate::Ready(records);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, tp: &TopicPartition, record: &Record, fate: Fate) {
+        if let Some(lane) = self.lanes.get_mut(tp) {
+            lane.slots.push_back(Slot {
+                offset: record.offset,
+                bytes: size_of(record),
+                fate,
+            });
+        }
+    }
+
+    fn refuse(&self, record: &Record, refused: &RefusedEvent) -> Vec<Outgoing> {
+        self.parts.metrics.refused(refused.settled.reason.as_str());
+        let mut out = Vec::new();
+        if let Some(reason) = refused.dead_letter {
+            out.push(self.letter(record, reason, &refused.detail));
+        }
+        let receipt = self.parts.expander.refusal(
+            record,
+            &refused.raw,
+            None,
+            refused.settled,
+            &refused.detail,
+        );
+        match receipt {
+            Ok(receipt) => out.push(receipt),
+            Err(error) => tracing::error!(%error, "a refusal has no receipt"),
+        }
+        out
+    }
+
+    fn letter(&self, record: &Record, reason: &'static str, detail: &str) -> Outgoing {
+        self.parts.metrics.dead_lettered(reason);
+        let (topic, partitions) = &self.parts.dead_letters;
+        let partition = record.partition % (*partitions).max(1);
+        dead_letter(record, topic, partition, reason, detail, "fanout")
+    }
+
+    fn fetch_schema(&mut self, tp: &TopicPartition, record: Record, reference: SchemaRef) {
+        let Some(lane) = self.lanes.get_mut(tp) else {
+            return;
+        };
+        lane.backlog.push_front(record);
+        lane.fetching_schema = true;
+        let (partition, epoch) = (tp.clone(), lane.epoch);
+        let (codec, schemas) = (
+            Arc::clone(&self.parts.codec),
+            Arc::clone(&self.parts.schemas),
+        );
+        let patience = self.parts.limits.schema_patience;
+        self.schemas.push(Box::pin(async move {
+            let learned = learn_missing(&codec, schemas.as_ref(), reference, patience).await;
+            SchemaAnswer {
+                partition,
+                epoch,
+                reference,
+                learned,
+            }
+        }));
+    }
+
+    fn schema_answered(&mut self, answer: SchemaAnswer) {
+        let Some(lane) = self.lanes.get_mut(&answer.partition) else {
+            return;
+        };
+        if lane.epoch != answer.epoch {
+            return;
+        }
+        lane.fetching_schema = false;
+        if let Err(why) = answer.learned
+            && let Some(record) = lane.backlog.pop_front()
+        {
+            tracing::warn!(reference = %answer.reference, "an event's schema stays unknown");
+            let letter = self.letter(&record, "unknown_schema", &why);
+            self.push(&answer.partition, &record, Fate::Ready(vec![letter]));
+        }
+    }
+}
+
+fn client_of(record: &Record) -> String {
+    record
+        .headers
+        .text(bongsu_schemas::headers::CLIENT_ID)
+        .unwrap_or("unnamed")
+        .chars()
+        .take(64)
+        .collect()
+}
+
+fn size_of(record: &Record) -> usize {
+    record.value.as_ref().map_or(0, bytes::Bytes::len) + BOOKKEEPING
+}
+
+async fn running(
+    flying: Option<&mut (Running, Vec<Part>, Instant)>,
+) -> Result<(), TransactionError> {
+    match flying {
+        Some((running, _, _)) => running.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

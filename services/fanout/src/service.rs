@@ -1,0 +1,158 @@
+//! Fanout as a service.
+
+use std::sync::Arc;
+
+use bongsu_domain::{Channel, Class};
+use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
+use bongsu_schemas::{Codec, SchemaLookup, Topics};
+use bongsu_stream::port::{Cluster, GroupOptions, Reset};
+use tokio::sync::mpsc;
+
+use crate::class_loop::{ClassLoop, Limits, Parts};
+use crate::config::Settings;
+use crate::error::FanoutError;
+use crate::expand::Expander;
+use crate::lookup::RecipientLookup;
+use crate::metrics::FanoutMetrics;
+use crate::rebuild::Rebuild;
+use crate::transactions::run_jobs;
+
+/// What fanout works with.
+#[derive(Clone)]
+pub struct Resources {
+    /// The log.
+    pub cluster: Arc<dyn Cluster>,
+    /// Topic names.
+    pub topics: Topics,
+    /// Reads events, writes deliveries.
+    pub codec: Arc<Codec>,
+    /// Finds schemas that are missing.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// Finds addresses.
+    pub lookup: Arc<dyn RecipientLookup>,
+    /// Time.
+    pub clock: Clock,
+    /// Instruments.
+    pub metrics: Metrics,
+    /// Readiness.
+    pub health: Health,
+    /// Names this process on deliveries; unique per process.
+    pub worker_id: Arc<str>,
+}
+
+/// Runs fanout of both classes until the shutdown's drain is done.
+///
+/// # Errors
+/// [`FanoutError`]; the process should be restarted, except when it was fenced: then another
+/// process has its slot.
+pub async fn run(
+    settings: Settings,
+    resources: Resources,
+    shutdown: Shutdown,
+) -> Result<(), FanoutError> {
+    resources
+        .health
+        .set("fanout", Err("joining the group".to_owned()));
+    let (partitions, dead_letter_partitions) = check_topics(&resources).await?;
+    let mut loops = Tasks::new();
+    for class in Class::ALL {
+        let id = format!(
+            "{}fanout.{class}.{}",
+            resources.topics.prefix(),
+            settings.slot
+        );
+        // Fences a predecessor in this slot before anything is read.
+        let producer = resources.cluster.transactional(&id).await?;
+        let (jobs, receiver) = mpsc::channel(1);
+        loops.spawn("transactions", run_jobs(producer, receiver));
+        let consumer = resources.cluster.join(GroupOptions {
+            group: resources.topics.fanout_group(),
+            topics: vec![resources.topics.events(*class)],
+            reset: Reset::Earliest,
+            session_timeout: settings.session_timeout.0,
+            buffer_bytes: settings.fetch_buffer.0,
+        })?;
+        let millis = |d: bongsu_runtime::Duration| i64::try_from(d.0.as_millis());
+        let repeat_window_ms = millis(settings.repeat_window).unwrap_or(i64::MAX);
+        let class_loop = ClassLoop::new(Parts {
+            consumer,
+            jobs,
+            codec: Arc::clone(&resources.codec),
+            schemas: Arc::clone(&resources.schemas),
+            expander: Arc::new(Expander {
+                codec: Arc::clone(&resources.codec),
+                topics: resources.topics.clone(),
+                partitions,
+                worker_id: Arc::clone(&resources.worker_id),
+            }),
+            lookup: Arc::clone(&resources.lookup),
+            rebuild: Rebuild {
+                cluster: Arc::clone(&resources.cluster),
+                codec: Arc::clone(&resources.codec),
+                partitions,
+                window_ms: repeat_window_ms,
+                since: 0,
+            },
+            dead_letters: (resources.topics.dead_letters(), dead_letter_partitions),
+            clock: resources.clock,
+            metrics: FanoutMetrics::new(&resources.metrics, *class),
+            limits: limits(&settings, repeat_window_ms),
+        });
+        loops.spawn(class.as_str(), class_loop.run(shutdown.child()));
+    }
+    resources.health.set("fanout", Ok(()));
+    while let Some(ended) = loops.next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+fn limits(settings: &Settings, repeat_window_ms: i64) -> Limits {
+    Limits {
+        commit_interval: settings.commit_interval.0,
+        commit_records: settings.commit_records,
+        lookups_in_flight: settings.lookups_in_flight,
+        window_records: settings.window_records,
+        window_bytes: settings.window_size.0,
+        repeat_window_ms,
+        schema_patience: settings.schema_patience.0,
+    }
+}
+
+/// Refuses to start on missing topics or on partition numbers that differ. Gives N and the number
+/// of dead letter partitions.
+async fn check_topics(resources: &Resources) -> Result<(i32, i32), FanoutError> {
+    let topics = &resources.topics;
+    let mut equal: Vec<String> = Vec::new();
+    for class in Class::ALL {
+        equal.push(topics.events(*class).to_string());
+        equal.extend(
+            Channel::ALL
+                .iter()
+                .map(|c| topics.deliveries(*c, *class).to_string()),
+        );
+    }
+    equal.push(topics.results().to_string());
+    let dead_letters = topics.dead_letters().to_string();
+    let mut asked = equal.clone();
+    asked.push(dead_letters.clone());
+    let described = resources.cluster.topics(asked).await?;
+    let missing = |name: &str| FanoutError::Topics(format!("topic {name} does not exist"));
+    let mut n = None;
+    for name in &equal {
+        let found = described.get(name).ok_or_else(|| missing(name))?.partitions;
+        match n {
+            None => n = Some((name, found)),
+            Some((_, first)) if first == found => {}
+            Some((other, first)) => {
+                return Err(FanoutError::Topics(format!(
+                    "{other} has {first} partitions and {name} has {found}; they must be equal"
+                )));
+            }
+        }
+    }
+    let letters = described
+        .get(&dead_letters)
+        .ok_or_else(|| missing(&dead_letters))?;
+    Ok((n.map_or(1, |(_, n)| n), letters.partitions))
+}
