@@ -4,7 +4,10 @@
 //! implement the port, Kafka (`rdkafka`) and an in-memory local log; one contract suite runs over
 //! both (`tests/it/contract.rs`).
 
+pub mod dead_letters;
 pub mod error;
 pub mod kafka;
 pub mod local;
 pub mod port;
+pub mod schema_source;
+pub mod topics;
