@@ -309,7 +309,11 @@ impl Settings {
                 "transaction.timeout.ms",
                 TRANSACTION_TIMEOUT.as_millis().to_string(),
             )
-            // librdkafka wants no record to outlive its transaction.
+            // librdkafka wants no request and no record to outlive its transaction.
+            .set(
+                "socket.timeout.ms",
+                TRANSACTION_TIMEOUT.as_millis().to_string(),
+            )
             .set(
                 "message.timeout.ms",
                 TRANSACTION_TIMEOUT.as_millis().to_string(),

@@ -1,0 +1,129 @@
+use std::time::Duration;
+
+use bongsu_stream::error::{ErrorClass, ProduceError};
+use bongsu_stream::port::*;
+use bytes::Bytes;
+
+use crate::world::{World, range, text, value};
+
+pub async fn records_keep_their_order_and_tell_their_offsets(world: World) {
+    let topic = world.topic("order", 2).await;
+    let producer = world.producer();
+    let sent: Vec<_> = (0..2_000)
+        .map(|n| producer.send(text(&topic, n % 2, &n.to_string())))
+        .collect();
+    let mut offsets = Vec::new();
+    for one in sent {
+        offsets.push(one.await.unwrap());
+    }
+    assert!(
+        offsets
+            .chunks(2)
+            .enumerate()
+            .all(|(i, o)| o == [i as i64, i as i64])
+    );
+    for partition in 0..2 {
+        let read = world.tail(&topic, partition, Isolation::Committed).await;
+        let wanted: Vec<_> = (0..1_000)
+            .map(|n| (2 * n + partition).to_string())
+            .collect();
+        assert_eq!(read, wanted);
+    }
+}
+
+pub async fn a_record_keeps_key_value_and_headers(world: World) {
+    let topic = world.topic("shape", 1).await;
+    let mut whole = text(&topic, 0, "value");
+    whole.headers = Headers::default().with("a", "1").with("a", "2");
+    whole.headers.0.push(("null".to_owned(), None));
+    let bare = Outgoing {
+        topic: topic.clone(),
+        partition: 0,
+        key: None,
+        value: None,
+        headers: Headers::default(),
+    };
+    let empty = Outgoing {
+        key: Some(Bytes::new()),
+        value: Some(Bytes::new()),
+        ..bare.clone()
+    };
+    let all = [whole, bare, empty];
+    for record in &all {
+        world.producer().send(record.clone()).await.unwrap();
+    }
+    let (read, _) = world
+        .tails(
+            vec![range(&topic, 0, From::Beginning, None)],
+            Isolation::Committed,
+        )
+        .await;
+    assert_eq!(read.len(), 3);
+    for (read, sent) in read.iter().zip(&all) {
+        assert_eq!(
+            (&read.key, &read.value, &read.headers),
+            (&sent.key, &sent.value, &sent.headers)
+        );
+        assert!(read.timestamp > 1_600_000_000_000);
+    }
+    assert_eq!(read[0].headers.text("a"), Some("2"));
+    assert_eq!(value(&read[0]), "value");
+}
+
+pub async fn a_record_too_large_is_refused_for_good(world: World) {
+    let topic = world
+        .topic_with("large", 1, &[("max.message.bytes", "20000")])
+        .await;
+    let producer = world.producer();
+    // Incompressible, or compression would make it fit.
+    let mut x = 1_u64;
+    let noise: Vec<u8> = (0..60_000)
+        .map(|_| {
+            x = x
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            x.to_be_bytes()[0]
+        })
+        .collect();
+    let mut large = text(&topic, 0, "");
+    large.value = Some(Bytes::from(noise));
+    let error = producer.send(large).await.unwrap_err();
+    assert!(matches!(error, ProduceError::TooLarge { .. }), "{error}");
+    assert_eq!(error.class(), ErrorClass::Permanent);
+    producer.send(text(&topic, 0, "small")).await.unwrap();
+    assert_eq!(world.tail(&topic, 0, Isolation::Committed).await, ["small"]);
+}
+
+pub async fn an_unknown_topic_is_refused(world: World) {
+    let topic = world.name("nowhere").into();
+    let error = world
+        .producer()
+        .send(text(&topic, 0, "x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ProduceError::Refused { .. }), "{error}");
+    let topic = world.topic("small", 1).await;
+    let error = world
+        .producer()
+        .send(text(&topic, 7, "x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ProduceError::Refused { .. }), "{error}");
+}
+
+pub async fn drain_waits_for_every_acknowledgement(world: World) {
+    let topic = world.topic("drain", 1).await;
+    let producer = world.producer();
+    for n in 0..500 {
+        // Dropping the future does not take the record back.
+        drop(producer.send(text(&topic, 0, &n.to_string())));
+    }
+    producer.drain(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(world.tail(&topic, 0, Isolation::Committed).await.len(), 500);
+    // Nor does dropping the producer.
+    for n in 0..500 {
+        drop(producer.send(text(&topic, 0, &n.to_string())));
+    }
+    drop(producer);
+    while world.tail(&topic, 0, Isolation::Committed).await.len() < 1_000 {}
+}

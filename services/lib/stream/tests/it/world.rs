@@ -1,0 +1,306 @@
+//! What the tests share: clusters, topics of their own, and waiting with a deadline.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bongsu_stream::kafka::{KafkaCluster, Settings};
+use bongsu_stream::local::LocalCluster;
+use bongsu_stream::port::*;
+use bytes::Bytes;
+
+/// How long a test may take; virtual time on the local log.
+const TEST: Duration = Duration::from_secs(90);
+
+/// A cluster under test.
+pub struct World {
+    pub cluster: Arc<dyn Cluster>,
+    pub local: Option<LocalCluster>,
+    /// Makes names unique per test.
+    unique: String,
+}
+
+struct Broker {
+    bootstrap: String,
+    /// Its end, when this process ends, stops the broker.
+    _held: Option<ChildStdin>,
+}
+
+fn broker() -> &'static str {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    &BROKER.get_or_init(start_broker).bootstrap
+}
+
+fn start_broker() -> Broker {
+    if let Ok(bootstrap) = std::env::var("BONGSU_TEST_KAFKA") {
+        return Broker {
+            bootstrap,
+            _held: None,
+        };
+    }
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/kafka");
+    let dir = std::env::temp_dir().join(format!("bongsu-kafka-{}", uuid::Uuid::new_v4()));
+    let started = Command::new(&script)
+        .args(["start", "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&started.stdout).into_owned();
+    assert!(
+        started.status.success(),
+        "{}",
+        String::from_utf8_lossy(&started.stderr)
+    );
+    let bootstrap = out.trim().strip_prefix("bootstrap=").unwrap().to_owned();
+    let mut keeper = Command::new("sh")
+        .args(["-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])
+        .arg(&script)
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Broker {
+        bootstrap,
+        _held: keeper.stdin.take(),
+    }
+}
+
+impl World {
+    pub fn local() -> Self {
+        let local = LocalCluster::default();
+        Self {
+            cluster: Arc::new(local.clone()),
+            local: Some(local),
+            unique: unique(),
+        }
+    }
+
+    pub fn kafka() -> Self {
+        let settings = Settings {
+            bootstrap_servers: broker().to_owned(),
+            ..Settings::default()
+        };
+        Self {
+            cluster: KafkaCluster::connect(settings).unwrap(),
+            local: None,
+            unique: unique(),
+        }
+    }
+
+    pub fn name(&self, name: &str) -> String {
+        format!("{name}-{}", self.unique)
+    }
+
+    /// Makes a topic of this test's own.
+    pub async fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
+        self.topic_with(name, partitions, &[]).await
+    }
+
+    pub async fn topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Arc<str> {
+        let name = self.name(name);
+        let settings = settings
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let spec = TopicSpec {
+            name: name.clone(),
+            partitions,
+            replication: 1,
+            settings,
+        };
+        self.cluster.create_topic(spec).await.unwrap();
+        name.into()
+    }
+
+    pub fn join(&self, topics: &[&Arc<str>]) -> Box<dyn GroupConsumer> {
+        self.join_with(topics, Duration::from_secs(6))
+    }
+
+    pub fn join_with(&self, topics: &[&Arc<str>], session: Duration) -> Box<dyn GroupConsumer> {
+        self.cluster
+            .join(GroupOptions {
+                group: self.name("group"),
+                topics: topics.iter().map(|t| (*t).clone()).collect(),
+                reset: Reset::Earliest,
+                session_timeout: session,
+                buffer_bytes: 1 << 20,
+            })
+            .unwrap()
+    }
+
+    pub fn producer(&self) -> Arc<dyn Producer> {
+        self.cluster.producer(Duration::from_millis(1)).unwrap()
+    }
+
+    /// Writes numbered records and waits for all of them.
+    pub async fn write(&self, topic: &Arc<str>, partition: i32, numbers: std::ops::Range<usize>) {
+        let producer = self.producer();
+        let sent: Vec<_> = numbers
+            .map(|n| producer.send(text(topic, partition, &n.to_string())))
+            .collect();
+        for one in sent {
+            one.await.unwrap();
+        }
+    }
+
+    /// Reads a partition to its end.
+    pub async fn tail(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        isolation: Isolation,
+    ) -> Vec<String> {
+        let range = range(topic, partition, From::Beginning, None);
+        self.tails(vec![range], isolation)
+            .await
+            .0
+            .iter()
+            .map(value)
+            .collect()
+    }
+
+    pub async fn tails(
+        &self,
+        ranges: Vec<TailRange>,
+        isolation: Isolation,
+    ) -> (Vec<Record>, TailEnds) {
+        let (sender, mut received) = tokio::sync::mpsc::channel(100_000);
+        let each = Box::new(move |record| sender.try_send(record).unwrap());
+        let ends = self
+            .cluster
+            .read_tails(ranges, isolation, each)
+            .await
+            .unwrap();
+        let mut records = Vec::new();
+        while let Ok(record) = received.try_recv() {
+            records.push(record);
+        }
+        (records, ends)
+    }
+}
+
+fn unique() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    id.chars().take(12).collect()
+}
+
+pub async fn within<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST, test)
+        .await
+        .expect("the test takes too long")
+}
+
+pub fn text(topic: &Arc<str>, partition: i32, value: &str) -> Outgoing {
+    Outgoing {
+        topic: topic.clone(),
+        partition,
+        key: Some(Bytes::from_static(b"key")),
+        value: Some(Bytes::from(value.to_owned())),
+        headers: Headers::default(),
+    }
+}
+
+pub fn value(record: &Record) -> String {
+    String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap()
+}
+
+pub fn range(topic: &Arc<str>, partition: i32, from: From, until: Option<i64>) -> TailRange {
+    TailRange {
+        partition: TopicPartition::new(topic.clone(), partition),
+        from,
+        until,
+    }
+}
+
+pub fn commit_of(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) -> Commit {
+    Commit {
+        partition: TopicPartition::new(topic.clone(), partition),
+        committed: Committed {
+            offset,
+            metadata: metadata.to_owned(),
+        },
+    }
+}
+
+/// A member that is driven until something holds, and keeps what it saw.
+pub struct Driven {
+    pub consumer: Box<dyn GroupConsumer>,
+    pub owned: BTreeMap<TopicPartition, Option<Committed>>,
+    pub records: Vec<Record>,
+    pub revoked: Vec<(u64, Vec<TopicPartition>)>,
+    pub lost: Vec<TopicPartition>,
+}
+
+impl Driven {
+    pub fn new(consumer: Box<dyn GroupConsumer>) -> Self {
+        Self {
+            consumer,
+            owned: BTreeMap::new(),
+            records: Vec::new(),
+            revoked: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// Takes one event. Releases nothing.
+    pub async fn step(&mut self) {
+        match self.consumer.next().await {
+            GroupEvent::Records(records) => self.records.extend(records),
+            GroupEvent::Assigned(assigned) => self.owned.extend(assigned),
+            GroupEvent::Revoked {
+                rebalance,
+                partitions,
+            } => {
+                self.revoked.push((rebalance, partitions));
+            }
+            GroupEvent::Lost(partitions) => {
+                self.owned.retain(|p, _| !partitions.contains(p));
+                self.lost.extend(partitions);
+            }
+            GroupEvent::Failed(error) => panic!("the consumer failed: {error}"),
+        }
+    }
+
+    pub async fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
+        while !holds(self) {
+            self.step().await;
+        }
+    }
+
+    /// Releases what was revoked.
+    pub fn release(&mut self) {
+        for (number, partitions) in std::mem::take(&mut self.revoked) {
+            self.owned.retain(|p, _| !partitions.contains(p));
+            self.consumer.release(number);
+        }
+    }
+
+    pub fn values(&self) -> Vec<String> {
+        self.records.iter().map(value).collect()
+    }
+}
+
+/// Drives two members until something holds of both.
+pub async fn until_both(
+    a: &mut Driven,
+    b: &mut Driven,
+    mut holds: impl FnMut(&Driven, &Driven) -> bool,
+) {
+    while !holds(a, b) {
+        // `step` loses nothing when dropped: it waits in `next` alone, which is cancel safe.
+        tokio::select! {
+            () = a.step() => {}
+            () = b.step() => {}
+        }
+    }
+}
