@@ -16,9 +16,9 @@ use bytes::Bytes;
 const TEST: Duration = Duration::from_secs(90);
 
 /// A cluster under test.
-pub struct World {
-    pub cluster: Arc<dyn Cluster>,
-    pub local: Option<LocalCluster>,
+pub(crate) struct World {
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) local: Option<LocalCluster>,
     /// Makes names unique per test.
     unique: String,
 }
@@ -71,7 +71,7 @@ fn start_broker() -> Broker {
 }
 
 impl World {
-    pub fn local() -> Self {
+    pub(crate) fn local() -> Self {
         let local = LocalCluster::default();
         Self {
             cluster: Arc::new(local.clone()),
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    pub fn kafka() -> Self {
+    pub(crate) fn kafka() -> Self {
         let settings = Settings {
             bootstrap_servers: broker().to_owned(),
             ..Settings::default()
@@ -92,16 +92,16 @@ impl World {
         }
     }
 
-    pub fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         format!("{name}-{}", self.unique)
     }
 
     /// Makes a topic of this test's own.
-    pub async fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
+    pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
         self.topic_with(name, partitions, &[]).await
     }
 
-    pub async fn topic_with(
+    pub(crate) async fn topic_with(
         &self,
         name: &str,
         partitions: i32,
@@ -122,11 +122,15 @@ impl World {
         name.into()
     }
 
-    pub fn join(&self, topics: &[&Arc<str>]) -> Box<dyn GroupConsumer> {
+    pub(crate) fn join(&self, topics: &[&Arc<str>]) -> Box<dyn GroupConsumer> {
         self.join_with(topics, Duration::from_secs(6))
     }
 
-    pub fn join_with(&self, topics: &[&Arc<str>], session: Duration) -> Box<dyn GroupConsumer> {
+    pub(crate) fn join_with(
+        &self,
+        topics: &[&Arc<str>],
+        session: Duration,
+    ) -> Box<dyn GroupConsumer> {
         self.cluster
             .join(GroupOptions {
                 group: self.name("group"),
@@ -138,12 +142,17 @@ impl World {
             .unwrap()
     }
 
-    pub fn producer(&self) -> Arc<dyn Producer> {
+    pub(crate) fn producer(&self) -> Arc<dyn Producer> {
         self.cluster.producer(Duration::from_millis(1)).unwrap()
     }
 
     /// Writes numbered records and waits for all of them.
-    pub async fn write(&self, topic: &Arc<str>, partition: i32, numbers: std::ops::Range<usize>) {
+    pub(crate) async fn write(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        numbers: std::ops::Range<usize>,
+    ) {
         let producer = self.producer();
         let sent: Vec<_> = numbers
             .map(|n| producer.send(text(topic, partition, &n.to_string())))
@@ -154,7 +163,7 @@ impl World {
     }
 
     /// Reads a partition to its end.
-    pub async fn tail(
+    pub(crate) async fn tail(
         &self,
         topic: &Arc<str>,
         partition: i32,
@@ -169,7 +178,7 @@ impl World {
             .collect()
     }
 
-    pub async fn tails(
+    pub(crate) async fn tails(
         &self,
         ranges: Vec<TailRange>,
         isolation: Isolation,
@@ -194,13 +203,13 @@ fn unique() -> String {
     id.chars().take(12).collect()
 }
 
-pub async fn within<T>(test: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST, test)
         .await
         .expect("the test takes too long")
 }
 
-pub fn text(topic: &Arc<str>, partition: i32, value: &str) -> Outgoing {
+pub(crate) fn text(topic: &Arc<str>, partition: i32, value: &str) -> Outgoing {
     Outgoing {
         topic: topic.clone(),
         partition,
@@ -210,11 +219,11 @@ pub fn text(topic: &Arc<str>, partition: i32, value: &str) -> Outgoing {
     }
 }
 
-pub fn value(record: &Record) -> String {
+pub(crate) fn value(record: &Record) -> String {
     String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap()
 }
 
-pub fn range(topic: &Arc<str>, partition: i32, from: From, until: Option<i64>) -> TailRange {
+pub(crate) fn range(topic: &Arc<str>, partition: i32, from: From, until: Option<i64>) -> TailRange {
     TailRange {
         partition: TopicPartition::new(topic.clone(), partition),
         from,
@@ -222,7 +231,7 @@ pub fn range(topic: &Arc<str>, partition: i32, from: From, until: Option<i64>) -
     }
 }
 
-pub fn commit_of(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) -> Commit {
+pub(crate) fn commit_of(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) -> Commit {
     Commit {
         partition: TopicPartition::new(topic.clone(), partition),
         committed: Committed {
@@ -233,16 +242,16 @@ pub fn commit_of(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) 
 }
 
 /// A member that is driven until something holds, and keeps what it saw.
-pub struct Driven {
-    pub consumer: Box<dyn GroupConsumer>,
-    pub owned: BTreeMap<TopicPartition, Option<Committed>>,
-    pub records: Vec<Record>,
-    pub revoked: Vec<(u64, Vec<TopicPartition>)>,
-    pub lost: Vec<TopicPartition>,
+pub(crate) struct Driven {
+    pub(crate) consumer: Box<dyn GroupConsumer>,
+    pub(crate) owned: BTreeMap<TopicPartition, Option<Committed>>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) revoked: Vec<(u64, Vec<TopicPartition>)>,
+    pub(crate) lost: Vec<TopicPartition>,
 }
 
 impl Driven {
-    pub fn new(consumer: Box<dyn GroupConsumer>) -> Self {
+    pub(crate) fn new(consumer: Box<dyn GroupConsumer>) -> Self {
         Self {
             consumer,
             owned: BTreeMap::new(),
@@ -253,7 +262,7 @@ impl Driven {
     }
 
     /// Takes one event. Releases nothing.
-    pub async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         match self.consumer.next().await {
             GroupEvent::Records(records) => self.records.extend(records),
             GroupEvent::Assigned(assigned) => self.owned.extend(assigned),
@@ -271,27 +280,27 @@ impl Driven {
         }
     }
 
-    pub async fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
         while !holds(self) {
             self.step().await;
         }
     }
 
     /// Releases what was revoked.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         for (number, partitions) in std::mem::take(&mut self.revoked) {
             self.owned.retain(|p, _| !partitions.contains(p));
             self.consumer.release(number);
         }
     }
 
-    pub fn values(&self) -> Vec<String> {
+    pub(crate) fn values(&self) -> Vec<String> {
         self.records.iter().map(value).collect()
     }
 }
 
 /// Drives two members until something holds of both.
-pub async fn until_both(
+pub(crate) async fn until_both(
     a: &mut Driven,
     b: &mut Driven,
     mut holds: impl FnMut(&Driven, &Driven) -> bool,
@@ -303,4 +312,16 @@ pub async fn until_both(
             () = b.step() => {}
         }
     }
+}
+
+/// Bytes that no compression makes smaller.
+pub(crate) fn noise(bytes: usize) -> String {
+    let mut x = 1_u64;
+    let draw = move |_| {
+        x = x
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(b' ' + x.to_be_bytes()[0] % 95)
+    };
+    (0..bytes).map(draw).collect()
 }

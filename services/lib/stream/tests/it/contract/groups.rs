@@ -6,7 +6,7 @@ use bongsu_stream::port::*;
 
 use crate::world::{Driven, World, commit_of, until_both};
 
-pub async fn a_member_reads_in_order_and_resumes_with_its_metadata(world: World) {
+pub(crate) async fn a_member_reads_in_order_and_resumes_with_its_metadata(world: World) {
     let topic = world.topic("resume", 1).await;
     world.write(&topic, 0, 0..100).await;
     let mut first = Driven::new(world.join(&[&topic]));
@@ -46,7 +46,7 @@ async fn two(world: &World, topic: &Arc<str>) -> (Driven, Driven) {
     (first, second)
 }
 
-pub async fn a_revocation_waits_for_its_release_and_commits_still_work(world: World) {
+pub(crate) async fn a_revocation_waits_for_its_release_and_commits_still_work(world: World) {
     let topic = world.topic("revoke", 4).await;
     let (mut first, mut second) = two(&world, &topic).await;
     until_both(&mut first, &mut second, |a, _| !a.revoked.is_empty()).await;
@@ -76,7 +76,7 @@ pub async fn a_revocation_waits_for_its_release_and_commits_still_work(world: Wo
     second.consumer.close().await;
 }
 
-pub async fn nothing_of_a_released_partition_is_given_out(world: World) {
+pub(crate) async fn nothing_of_a_released_partition_is_given_out(world: World) {
     let topic = world.topic("released", 4).await;
     let (mut first, mut second) = two(&world, &topic).await;
     until_both(&mut first, &mut second, |a, _| !a.revoked.is_empty()).await;
@@ -101,7 +101,7 @@ pub async fn nothing_of_a_released_partition_is_given_out(world: World) {
     second.consumer.close().await;
 }
 
-pub async fn closing_hands_the_partitions_over_at_once(world: World) {
+pub(crate) async fn closing_hands_the_partitions_over_at_once(world: World) {
     let topic = world.topic("close", 4).await;
     let (mut first, mut second) = two(&world, &topic).await;
     until_both(&mut first, &mut second, |a, _| !a.revoked.is_empty()).await;
@@ -117,7 +117,7 @@ pub async fn closing_hands_the_partitions_over_at_once(world: World) {
     second.consumer.close().await;
 }
 
-pub async fn a_commit_for_a_foreign_partition_is_refused(world: World) {
+pub(crate) async fn a_commit_for_a_foreign_partition_is_refused(world: World) {
     let topic = world.topic("foreign", 1).await;
     let mut member = Driven::new(world.join(&[&topic]));
     let refused = member
@@ -130,7 +130,7 @@ pub async fn a_commit_for_a_foreign_partition_is_refused(world: World) {
     member.consumer.close().await;
 }
 
-pub async fn a_paused_partition_goes_on_where_it_stopped(world: World) {
+pub(crate) async fn a_paused_partition_goes_on_where_it_stopped(world: World) {
     let topic = world.topic("pause", 2).await;
     let mut member = Driven::new(world.join(&[&topic]));
     member.until(|d| d.owned.len() == 2).await;
@@ -163,7 +163,7 @@ pub async fn a_paused_partition_goes_on_where_it_stopped(world: World) {
 
 /// An owner that does not read for longer than the adapter's patience, with more waiting than its
 /// buffers hold.
-pub async fn a_slow_owner_loses_nothing(world: World) {
+pub(crate) async fn a_slow_owner_loses_nothing(world: World) {
     let topic = world.topic("slow", 2).await;
     let mut member = Driven::new(world.join(&[&topic]));
     member.until(|d| d.owned.len() == 2).await;

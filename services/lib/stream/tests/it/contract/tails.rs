@@ -2,7 +2,7 @@ use bongsu_stream::port::*;
 
 use crate::world::{World, range, text, value};
 
-pub async fn empty_partitions_end_at_once(world: World) {
+pub(crate) async fn empty_partitions_end_at_once(world: World) {
     let topic = world.topic("empty", 4).await;
     world.write(&topic, 2, 0..3).await;
     let ranges = (0..4)
@@ -14,7 +14,7 @@ pub async fn empty_partitions_end_at_once(world: World) {
     assert!(world.tails(vec![], Isolation::Committed).await.1.is_empty());
 }
 
-pub async fn a_tail_stops_before_until(world: World) {
+pub(crate) async fn a_tail_stops_before_until(world: World) {
     let topic = world.topic("until", 1).await;
     world.write(&topic, 0, 0..100).await;
     for (from, until, wanted, stopped) in [
@@ -35,7 +35,7 @@ pub async fn a_tail_stops_before_until(world: World) {
     }
 }
 
-pub async fn a_tail_starts_at_a_time(world: World) {
+pub(crate) async fn a_tail_starts_at_a_time(world: World) {
     let topic = world.topic("time", 1).await;
     world.write(&topic, 0, 0..10).await;
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -64,7 +64,7 @@ pub async fn a_tail_starts_at_a_time(world: World) {
     assert_eq!(ends.values().copied().collect::<Vec<_>>(), [20]);
 }
 
-pub async fn a_tail_behind_the_oldest_record_starts_there(world: World) {
+pub(crate) async fn a_tail_behind_the_oldest_record_starts_there(world: World) {
     let topic = world.topic("low", 1).await;
     world.write(&topic, 0, 0..10).await;
     // On Kafka nothing is trimmed here: the start is then simply the offset asked for.
@@ -79,7 +79,7 @@ pub async fn a_tail_behind_the_oldest_record_starts_there(world: World) {
     assert_eq!(records[0].offset, start);
 }
 
-pub async fn several_topics_end_where_they_end(world: World) {
+pub(crate) async fn several_topics_end_where_they_end(world: World) {
     let first = world.topic("first", 2).await;
     let second = world.topic("second", 2).await;
     world.write(&first, 0, 0..1_200).await;
@@ -95,7 +95,7 @@ pub async fn several_topics_end_where_they_end(world: World) {
     assert_eq!(ends[&TopicPartition::new(second, 1)], 700);
 }
 
-pub async fn a_follower_sees_what_comes(world: World) {
+pub(crate) async fn a_follower_sees_what_comes(world: World) {
     let topic = world.topic("follow", 2).await;
     world.write(&topic, 0, 0..5).await;
     let ranges = vec![

@@ -15,7 +15,7 @@ fn settings(all: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-pub async fn a_plan_makes_topics_and_keeps_foreign_settings(world: World) {
+pub(crate) async fn a_plan_makes_topics_and_keeps_foreign_settings(world: World) {
     let cluster = &*world.cluster;
     let mut wish = TopicSpec {
         name: world.name("planned"),
@@ -55,7 +55,7 @@ pub async fn a_plan_makes_topics_and_keeps_foreign_settings(world: World) {
     assert!(plan(cluster, &[wish]).await.unwrap().is_refused());
 }
 
-pub async fn a_topic_made_twice_is_refused(world: World) {
+pub(crate) async fn a_topic_made_twice_is_refused(world: World) {
     let name = world.topic("twice", 1).await.to_string();
     let again = TopicSpec {
         name,
@@ -67,7 +67,7 @@ pub async fn a_topic_made_twice_is_refused(world: World) {
     assert!(matches!(refused, AdminError::Refused { .. }), "{refused}");
 }
 
-pub async fn lag_tells_committed_and_end(world: World) {
+pub(crate) async fn lag_tells_committed_and_end(world: World) {
     let topic = world.topic("lag", 2).await;
     world.write(&topic, 0, 0..10).await;
     let mut member = Driven::new(world.join(&[&topic]));
@@ -93,7 +93,7 @@ pub async fn lag_tells_committed_and_end(world: World) {
     member.consumer.close().await;
 }
 
-pub async fn a_schema_written_later_is_found(world: World) {
+pub(crate) async fn a_schema_written_later_is_found(world: World) {
     let topic = world
         .topic_with("schemas", 1, &[("cleanup.policy", "compact")])
         .await;
@@ -121,7 +121,7 @@ pub async fn a_schema_written_later_is_found(world: World) {
     assert!(absent.is_err());
 }
 
-pub async fn a_ping_is_answered(world: World) {
+pub(crate) async fn a_ping_is_answered(world: World) {
     world.cluster.ping(Duration::from_secs(10)).await.unwrap();
     assert_eq!(world.cluster.is_local(), world.local.is_some());
 }

@@ -1,7 +1,7 @@
 use bongsu_stream::error::TransactionError;
 use bongsu_stream::port::*;
 
-use crate::world::{Driven, World, commit_of, range, text};
+use crate::world::{Driven, World, commit_of, noise, range, text};
 
 /// A member that owns the topic's partitions.
 async fn member(world: &World, topic: &std::sync::Arc<str>, partitions: usize) -> Driven {
@@ -10,7 +10,7 @@ async fn member(world: &World, topic: &std::sync::Arc<str>, partitions: usize) -
     member
 }
 
-pub async fn a_transaction_is_whole(world: World) {
+pub(crate) async fn a_transaction_is_whole(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 2).await;
     let member = member(&world, &source, 1).await;
@@ -37,7 +37,7 @@ pub async fn a_transaction_is_whole(world: World) {
     member.consumer.close().await;
 }
 
-pub async fn a_transaction_carries_the_offsets(world: World) {
+pub(crate) async fn a_transaction_carries_the_offsets(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
     world.write(&source, 0, 0..10).await;
@@ -67,7 +67,7 @@ pub async fn a_transaction_carries_the_offsets(world: World) {
     second.consumer.close().await;
 }
 
-pub async fn an_aborted_transaction_is_invisible(world: World) {
+pub(crate) async fn an_aborted_transaction_is_invisible(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
     let small = world
@@ -80,10 +80,7 @@ pub async fn an_aborted_transaction_is_invisible(world: World) {
         .await
         .unwrap();
     let group = member.consumer.group_metadata().await.unwrap();
-    let noise: String = (0..400_u32)
-        .map(|n| char::from(b'!' + (n * n * 31 % 90) as u8))
-        .collect();
-    let records = vec![text(&target, 0, "never"), text(&small, 0, &noise)];
+    let records = vec![text(&target, 0, "never"), text(&small, 0, &noise(4_000))];
     let offsets = vec![commit_of(&source, 0, 5, "")];
     let error = producer
         .run(records, offsets, group.clone())
@@ -105,7 +102,7 @@ pub async fn an_aborted_transaction_is_invisible(world: World) {
     member.consumer.close().await;
 }
 
-pub async fn a_newer_producer_fences_the_older(world: World) {
+pub(crate) async fn a_newer_producer_fences_the_older(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
     let member = member(&world, &source, 1).await;
@@ -135,7 +132,7 @@ pub async fn a_newer_producer_fences_the_older(world: World) {
     member.consumer.close().await;
 }
 
-pub async fn offsets_of_a_foreign_member_abort(world: World) {
+pub(crate) async fn offsets_of_a_foreign_member_abort(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
     let gone = member(&world, &source, 1).await;

@@ -4,9 +4,9 @@ use bongsu_stream::error::{ErrorClass, ProduceError};
 use bongsu_stream::port::*;
 use bytes::Bytes;
 
-use crate::world::{World, range, text, value};
+use crate::world::{World, noise, range, text, value};
 
-pub async fn records_keep_their_order_and_tell_their_offsets(world: World) {
+pub(crate) async fn records_keep_their_order_and_tell_their_offsets(world: World) {
     let topic = world.topic("order", 2).await;
     let producer = world.producer();
     let sent: Vec<_> = (0..2_000)
@@ -31,7 +31,7 @@ pub async fn records_keep_their_order_and_tell_their_offsets(world: World) {
     }
 }
 
-pub async fn a_record_keeps_key_value_and_headers(world: World) {
+pub(crate) async fn a_record_keeps_key_value_and_headers(world: World) {
     let topic = world.topic("shape", 1).await;
     let mut whole = text(&topic, 0, "value");
     whole.headers = Headers::default().with("a", "1").with("a", "2");
@@ -70,23 +70,13 @@ pub async fn a_record_keeps_key_value_and_headers(world: World) {
     assert_eq!(value(&read[0]), "value");
 }
 
-pub async fn a_record_too_large_is_refused_for_good(world: World) {
+pub(crate) async fn a_record_too_large_is_refused_for_good(world: World) {
     let topic = world
         .topic_with("large", 1, &[("max.message.bytes", "20000")])
         .await;
     let producer = world.producer();
-    // Incompressible, or compression would make it fit.
-    let mut x = 1_u64;
-    let noise: Vec<u8> = (0..60_000)
-        .map(|_| {
-            x = x
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            x.to_be_bytes()[0]
-        })
-        .collect();
-    let mut large = text(&topic, 0, "");
-    large.value = Some(Bytes::from(noise));
+    // Compression would make an ordinary text fit.
+    let large = text(&topic, 0, &noise(60_000));
     let error = producer.send(large).await.unwrap_err();
     assert!(matches!(error, ProduceError::TooLarge { .. }), "{error}");
     assert_eq!(error.class(), ErrorClass::Permanent);
@@ -94,7 +84,7 @@ pub async fn a_record_too_large_is_refused_for_good(world: World) {
     assert_eq!(world.tail(&topic, 0, Isolation::Committed).await, ["small"]);
 }
 
-pub async fn an_unknown_topic_is_refused(world: World) {
+pub(crate) async fn an_unknown_topic_is_refused(world: World) {
     let topic = world.name("nowhere").into();
     let error = world
         .producer()
@@ -111,7 +101,7 @@ pub async fn an_unknown_topic_is_refused(world: World) {
     assert!(matches!(error, ProduceError::Refused { .. }), "{error}");
 }
 
-pub async fn drain_waits_for_every_acknowledgement(world: World) {
+pub(crate) async fn drain_waits_for_every_acknowledgement(world: World) {
     let topic = world.topic("drain", 1).await;
     let producer = world.producer();
     for n in 0..500 {
