@@ -1,1 +1,25 @@
-//! Under construction.
+//! The providers' twins: real servers that answer as a provider does, fail on request, and count.
+//!
+//! A rehearsal, a test or a chaos run points its channels here instead of at the real provider and
+//! asks afterwards what arrived: how often, in which order, how fast, from which worker. The
+//! definitions of *duplicate* and *order violation* are those of the design and live in [`report`],
+//! which is pure; [`recorder`] keeps what was read; [`faults`] decides what goes wrong; [`server`]
+//! does the I/O; [`control`] answers `/_sim/…`.
+
+pub mod assertion;
+pub mod compare;
+mod control;
+pub mod discord;
+pub mod faults;
+pub mod recorder;
+pub mod report;
+mod server;
+pub mod simulators;
+mod webhook;
+
+pub use assertion::{Assertion, Difference};
+pub use compare::{Comparison, Expected};
+pub use faults::Faults;
+pub use recorder::{Recorder, Seen};
+pub use report::Report;
+pub use simulators::{Kind, Settings, SimulatorError, Simulators};

@@ -1,0 +1,293 @@
+//! The I/O of every simulator: accepts, reads whole, records, lets the twin and the fault plan
+//! decide, waits, answers.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bongsu_runtime::{Shutdown, Tasks};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use thiserror::Error;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::control;
+use crate::faults::{Act, Faults};
+use crate::recorder::{Arrived, Recorder, Seen};
+
+/// Bytes of a request that are read; more is answered 413. Providers take far less.
+const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Bytes of a control request: a list of some millions of expected deliveries.
+const CONTROL_LIMIT: usize = 512 * 1024 * 1024;
+
+/// Lines waiting for the log; a full queue slows the answers down instead of losing lines.
+const LOG_QUEUE: usize = 8_192;
+
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS: u32 = 4_096;
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// What is specific to one provider.
+pub(crate) trait Twin: Send + Sync {
+    /// Whether the request is one of this provider's API; others are answered 404 unrecorded.
+    fn serves(&self, parts: &Parts) -> bool;
+
+    /// Reads what is recorded, and hands it to `record`.
+    fn identify(&self, parts: &Parts, body: &[u8], record: &mut dyn FnMut(&Arrived<'_>));
+
+    /// What the provider answers, `act` being the fault plan's wish. Called right after the
+    /// recording, before any delay.
+    fn answer(&self, question: &Question<'_>, act: Act) -> Answer;
+}
+
+/// A request as the twin answers it.
+pub(crate) struct Question<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) body: &'a [u8],
+    pub(crate) peer: IpAddr,
+    pub(crate) now_us: u64,
+    pub(crate) faults: &'a Faults,
+}
+
+/// Ends a connection without an answer.
+#[derive(Debug, Error)]
+#[error("reset by the fault plan")]
+pub(crate) struct Reset;
+
+/// One simulator.
+pub(crate) struct Server {
+    twin: Arc<dyn Twin>,
+    recorder: Recorder,
+    faults: RwLock<Arc<Faults>>,
+    log: Option<mpsc::Sender<String>>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        twin: Arc<dyn Twin>,
+        faults: Faults,
+        log: Option<mpsc::Sender<String>>,
+    ) -> Self {
+        Self {
+            twin,
+            recorder: Recorder::default(),
+            faults: RwLock::new(Arc::new(faults)),
+            log,
+        }
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) -> Result<(), String> {
+        faults.validate()?;
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(faults);
+        Ok(())
+    }
+
+    /// Accepts until the shutdown, then drops every connection.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: Shutdown,
+    ) -> Result<(), Infallible> {
+        let mut connections = Tasks::new();
+        loop {
+            tokio::select! {
+                // All branches are cancel safe.
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        connections.spawn("connection", Arc::clone(&self).connection(stream, peer));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, most likely: closing connections mends it.
+                        tracing::warn!(%error, "a connection cannot be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                Some(ended) = connections.next() => if let Err(died) = ended {
+                    tracing::debug!(%died, "connection ended");
+                },
+            }
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<(), Infallible> {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().pipeline_flush(true);
+        builder.http2().max_concurrent_streams(STREAMS);
+        let service = service_fn(|request| {
+            let server = Arc::clone(&self);
+            async move { server.serve_one(request, peer.ip()).await }
+        });
+        let served = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::trace!(%error, "connection closed");
+        }
+        Ok(())
+    }
+
+    async fn serve_one(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Answer, Reset> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        if path.starts_with("/_sim/") || path == "/healthz" {
+            let Ok(body) = Limited::new(body, CONTROL_LIMIT).collect().await else {
+                return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));
+            };
+            return Ok(control::answer(self, parts, body.to_bytes()).await);
+        }
+        if !self.twin.serves(&parts) {
+            return Ok(plain(StatusCode::NOT_FOUND));
+        }
+        // A request that breaks off was not read whole and is not recorded.
+        let Ok(body) = Limited::new(body, REQUEST_LIMIT).collect().await else {
+            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE));
+        };
+        self.exchange(&parts, &body.to_bytes(), peer).await
+    }
+
+    async fn exchange(&self, parts: &Parts, body: &[u8], peer: IpAddr) -> Result<Answer, Reset> {
+        let faults = self.faults();
+        let mut recorded = None;
+        let mut line = None;
+        self.twin.identify(parts, body, &mut |arrived| {
+            let ticket = self.recorder.read(arrived);
+            let decision = faults.decide(ticket.n, arrived.path, arrived.attempt);
+            recorded = Some((ticket, decision));
+            line = self
+                .log
+                .is_some()
+                .then(|| log_line(ticket.n, ticket.read_us, arrived));
+        });
+        let Some((ticket, decision)) = recorded else {
+            return Ok(plain(StatusCode::BAD_REQUEST));
+        };
+        let read_at = Instant::now();
+        if let (Some(log), Some(line)) = (&self.log, line)
+            && log.send(line).await.is_err()
+        {
+            tracing::error!("the log is closed");
+        }
+        let question = Question {
+            parts,
+            body,
+            peer,
+            now_us: ticket.read_us,
+            faults: &faults,
+        };
+        match decision.act {
+            Act::Reset => return Err(Reset),
+            Act::Hang => return std::future::pending().await,
+            Act::Answer | Act::Fail(_) | Act::Throttle(_) => {}
+        }
+        let answer = self.twin.answer(&question, decision.act);
+        if !decision.delay.is_zero() {
+            tokio::time::sleep_until(read_at + decision.delay).await;
+        }
+        self.recorder.answered(ticket, answer.status().as_u16());
+        Ok(answer)
+    }
+}
+
+fn log_line(n: u64, read_us: u64, arrived: &Arrived<'_>) -> String {
+    let seen = Seen {
+        n,
+        read_us,
+        answered_us: None,
+        status: None,
+        delivery_id: arrived.delivery_id,
+        event_id: arrived.event_id,
+        sender: arrived.sender,
+        path: arrived.path,
+        seq: arrived.seq,
+        worker: arrived.worker,
+        attempt: arrived.attempt,
+    };
+    let mut line = serde_json::to_string(&seen).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// Opens the log for appending and starts its writer, which ends when the last sender is dropped.
+pub(crate) async fn open_log(
+    path: &Path,
+    tasks: &mut Tasks,
+) -> Result<mpsc::Sender<String>, std::io::Error> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .await?;
+    let (send, receive) = mpsc::channel(LOG_QUEUE);
+    tasks.spawn("simulator log", write_log(file, receive));
+    Ok(send)
+}
+
+async fn write_log(file: File, mut lines: mpsc::Receiver<String>) -> Result<(), std::io::Error> {
+    let mut file = BufWriter::with_capacity(64 * 1024, file);
+    while let Some(line) = lines.recv().await {
+        file.write_all(line.as_bytes()).await?;
+        // Flushed whenever nothing waits, so the file is as new as it can be without a system call
+        // per line.
+        if lines.is_empty() {
+            file.flush().await?;
+        }
+    }
+    file.flush().await
+}
+
+/// An answer without a body.
+pub(crate) fn plain(status: StatusCode) -> Answer {
+    with(status, HeaderMap::new(), Bytes::new())
+}
+
+/// An answer.
+pub(crate) fn with(status: StatusCode, headers: HeaderMap, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// A header's text; empty when it is absent or no text.
+pub(crate) fn header<'a>(parts: &'a Parts, name: &str) -> &'a str {
+    parts
+        .headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,314 @@
+//! Starting and stopping the simulators.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bongsu_runtime::{Shutdown, TaskDied, Tasks};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::assertion::{Assertion, Check, Difference};
+use crate::compare::{Compare, Comparison, Expected};
+use crate::discord::{Discord, Limits};
+use crate::faults::Faults;
+use crate::recorder::Recorder;
+use crate::report::{Analysis, Report};
+use crate::server::{Server, Twin};
+use crate::webhook::Webhook;
+
+/// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
+/// limits are promised.
+pub const WINDOWS: &[u64] = &[1_000];
+
+/// A provider with a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A receiver of webhooks.
+    Webhook,
+    /// Discord's webhook API.
+    Discord,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord];
+
+    /// The channel's word, as the command line takes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Discord => "discord",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// One simulator to start.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Whose twin.
+    pub kind: Kind,
+    /// Where it listens; port 0 for any free one.
+    pub bind: SocketAddr,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+    /// Where every request is appended as NDJSON when it was read; none by default.
+    pub log: Option<PathBuf>,
+    /// Discord's limits; `None` switches them off.
+    pub limits: Option<Limits>,
+}
+
+impl Instance {
+    /// A twin on any free port of the loopback interface that takes everything: no faults, no log,
+    /// Discord's limits as observed.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            faults: Faults::default(),
+            log: None,
+            limits: Some(Limits::default()),
+        }
+    }
+}
+
+/// Which simulators to start.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Several of one kind are fine.
+    pub instances: Vec<Instance>,
+}
+
+impl Settings {
+    /// One twin of each kind, as [`Instance::new`] makes them.
+    #[must_use]
+    pub fn of(kinds: &[Kind]) -> Self {
+        Self {
+            instances: kinds.iter().map(|kind| Instance::new(*kind)).collect(),
+        }
+    }
+}
+
+/// A simulator cannot start, or died.
+#[derive(Debug, Error)]
+pub enum SimulatorError {
+    /// Its address cannot be bound.
+    #[error("the {kind} simulator cannot listen on {address}")]
+    Bind {
+        /// Whose twin.
+        kind: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its log cannot be opened.
+    #[error("the log {path} cannot be opened")]
+    Log {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its fault plan cannot be.
+    #[error("the fault plan is wrong: {0}")]
+    Faults(String),
+    /// A server ended although nobody asked it to.
+    #[error(transparent)]
+    Died(#[from] TaskDied),
+}
+
+/// One running simulator. Clones are the same one.
+#[derive(Clone)]
+pub struct Running {
+    kind: Kind,
+    address: SocketAddr,
+    server: Arc<Server>,
+}
+
+impl Running {
+    /// Whose twin.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://address`, without a path.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it has recorded so far.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        self.server.recorder()
+    }
+
+    /// Replaces the fault plan from the next request on.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Faults`].
+    pub fn set_faults(&self, faults: Faults) -> Result<(), SimulatorError> {
+        self.server
+            .set_faults(faults)
+            .map_err(SimulatorError::Faults)
+    }
+
+    /// The report over everything since the start or the last reset. Takes about a second per
+    /// million requests of the calling thread.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        report(self.recorder(), WINDOWS)
+    }
+
+    /// Compares with what was expected.
+    #[must_use]
+    pub fn compare(&self, expected: Expected) -> Comparison {
+        compare(self.recorder(), expected)
+    }
+
+    /// Checks an assertion.
+    #[must_use]
+    pub fn check(&self, assertion: Assertion) -> Difference {
+        check(self.recorder(), assertion)
+    }
+}
+
+pub(crate) fn report(recorder: &Recorder, windows: &[u64]) -> Report {
+    let mut analysis = Analysis::new(windows);
+    recorder.visit(0, |seen| {
+        analysis.see(seen);
+        true
+    });
+    analysis.finish()
+}
+
+pub(crate) fn compare(recorder: &Recorder, expected: Expected) -> Comparison {
+    let mut compare = Compare::new(expected);
+    recorder.visit(0, |seen| {
+        compare.see(seen);
+        true
+    });
+    compare.finish()
+}
+
+pub(crate) fn check(recorder: &Recorder, assertion: Assertion) -> Difference {
+    let mut check = Check::new(assertion);
+    recorder.visit(0, |seen| {
+        check.see(seen);
+        true
+    });
+    check.finish()
+}
+
+/// The running simulators; dropping them closes every connection.
+pub struct Simulators {
+    running: Vec<Running>,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+impl Simulators {
+    /// Binds and starts all of them, or none.
+    ///
+    /// # Errors
+    /// [`SimulatorError`] of the first that cannot start.
+    pub async fn start(settings: Settings) -> Result<Self, SimulatorError> {
+        let mut started = Self {
+            running: Vec::new(),
+            tasks: Tasks::new(),
+            shutdown: Shutdown::new(),
+        };
+        for instance in settings.instances {
+            started.add(instance).await?;
+        }
+        Ok(started)
+    }
+
+    async fn add(&mut self, instance: Instance) -> Result<(), SimulatorError> {
+        let kind = instance.kind;
+        let bind = |source| SimulatorError::Bind {
+            kind: kind.as_str(),
+            address: instance.bind,
+            source,
+        };
+        instance.faults.validate().map_err(SimulatorError::Faults)?;
+        let listener = TcpListener::bind(instance.bind).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let twin: Arc<dyn Twin> = match kind {
+            Kind::Webhook => Arc::new(Webhook),
+            Kind::Discord => Arc::new(Discord::new(instance.limits)),
+        };
+        let log = match &instance.log {
+            Some(path) => Some(
+                crate::server::open_log(path, &mut self.tasks)
+                    .await
+                    .map_err(|source| SimulatorError::Log {
+                        path: path.display().to_string(),
+                        source,
+                    })?,
+            ),
+            None => None,
+        };
+        let server = Arc::new(Server::new(twin, instance.faults, log));
+        self.tasks.spawn(
+            "simulator",
+            Arc::clone(&server).serve(listener, self.shutdown.child()),
+        );
+        tracing::info!(kind = kind.as_str(), %address, "simulator listens");
+        self.running.push(Running {
+            kind,
+            address,
+            server,
+        });
+        Ok(())
+    }
+
+    /// All of them, in the order of the settings.
+    #[must_use]
+    pub fn running(&self) -> &[Running] {
+        &self.running
+    }
+
+    /// The first of a kind.
+    #[must_use]
+    pub fn get(&self, kind: Kind) -> Option<&Running> {
+        self.running.iter().find(|running| running.kind == kind)
+    }
+
+    /// Runs until `shutdown` is requested, then closes every connection.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Died`] when a server ends before.
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), SimulatorError> {
+        tokio::select! {
+            // Both branches are cancel safe.
+            biased;
+            () = shutdown.requested() => {}
+            ended = self.tasks.next() => if let Some(Err(died)) = ended {
+                return Err(died.into());
+            }
+        }
+        self.shutdown.request();
+        // Closes the logs: their tasks end when the last sender is gone.
+        self.running.clear();
+        Ok(self.tasks.join().await?)
+    }
+}
