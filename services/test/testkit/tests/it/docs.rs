@@ -9,14 +9,18 @@ fn page(name: &str) -> String {
 
 #[test]
 fn the_documented_fingerprint_is_the_one_we_read() {
-    let head = frame_header(SchemaRef::Fingerprint(
-        NotificationEvent::current().fingerprint,
-    ));
+    let fingerprint = NotificationEvent::current().fingerprint;
+    let head = frame_header(SchemaRef::Fingerprint(fingerprint));
     let text: Vec<_> = head.iter().map(|b| format!("{b:02x}")).collect();
     let text = text.join(" ");
     assert!(
         page("publishing.md").contains(&text),
         "docs/publishing.md must say that a record begins with {text}"
+    );
+    let key = format!("{fingerprint:016x}");
+    assert!(
+        page("publishing.md").contains(&key),
+        "docs/publishing.md must say that its schema has the key {key}"
     );
 }
 
