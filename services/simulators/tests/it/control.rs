@@ -51,6 +51,20 @@ async fn everything_can_be_asked_over_http() {
         (found.lost, found.unexpected),
         (vec!["d-e9".to_owned()], vec!["d-e2".to_owned()])
     );
+}
+
+#[tokio::test]
+async fn an_assertion_is_answered_and_a_reset_forgets() {
+    let sim = start(Kind::Webhook, |_| {}).await;
+    let client = Client::new();
+    for (event, seq) in [("e1", 1), ("e2", 2)] {
+        let request = client
+            .post(url(&sim, "/hook/a"))
+            .body(body("s", event, seq));
+        request.send().await.unwrap();
+    }
+    let get = |path: &str| client.get(url(&sim, path)).send();
+    let post = |path: &str, body: String| client.post(url(&sim, path)).body(body).send();
 
     let right = json!({"sender": "s", "path": "/hook/a", "deliveries": ["e1", "e2"]});
     assert_eq!(

@@ -1,0 +1,132 @@
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord> <url> [attempts]
+//! [in flight]`, against a simulator in another process.
+#![expect(clippy::print_stdout, reason = "an example talks to a person")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
+use bongsu_channels::{Settings, build, discord, webhook};
+use bongsu_domain::identity::DeliveryParts;
+use bongsu_domain::{
+    Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
+    Ordering, Platform, Purpose, Timestamp,
+};
+use bongsu_runtime::{Clock, Secret};
+use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [channel, base, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: rate <webhook|discord> <url> [attempts] [in flight]".into());
+    };
+    let channel = Channel::parse(channel)?;
+    let attempts: u32 = rest.first().map_or(Ok(100_000), |n| n.parse())?;
+    let in_flight: usize = rest.get(1).map_or(Ok(256), |n| n.parse())?;
+    let provider = build(channel, &settings(base), "rate-1", Clock::system())?;
+
+    let (started, cpu) = (Instant::now(), cpu_seconds()?);
+    let accepted = stream::iter(0..attempts)
+        .map(|i| one(&*provider, channel, base, i))
+        .buffer_unordered(in_flight)
+        .filter(|accepted| std::future::ready(*accepted))
+        .count()
+        .await;
+    let (took, cpu) = (started.elapsed(), cpu_seconds()? - cpu);
+    println!(
+        "{accepted} of {attempts} accepted, {:.0}/s, {:.1} us of CPU per attempt",
+        f64::from(attempts) / took.as_secs_f64(),
+        cpu * 1e6 / f64::from(attempts),
+    );
+    Ok(())
+}
+
+fn settings(base: &str) -> Settings {
+    let mut settings = Settings::default();
+    let account = webhook::config::Account {
+        secrets: vec![Secret::new(SECRET)],
+        allow_private: true,
+    };
+    settings.webhook.accounts.insert("rate".into(), account);
+    let account = discord::config::Account {
+        api_base: base.to_owned(),
+        ..Default::default()
+    };
+    settings.discord.accounts.insert("rate".into(), account);
+    settings
+}
+
+async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> bool {
+    let address = match channel {
+        Channel::Webhook => format!("{base}/hook/{}", i % 100),
+        Channel::Discord => format!("{}/token", i % 100),
+    };
+    let delivery = delivery(channel, address, i);
+    let batch = [Attempt {
+        delivery: &delivery,
+        number: 1,
+    }];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let results = provider.attempt(&batch, deadline).await;
+    results.is_ok_and(|r| r.first() == Some(&AttemptResult::Accepted))
+}
+
+fn delivery(channel: Channel, address: String, i: u32) -> Delivery {
+    let id = AddressId(format!("a-{}", i % 100));
+    let event_id = format!("event-{i}");
+    Delivery {
+        id: DeliveryId::derive(DeliveryParts {
+            sender: "rate",
+            event_id: &event_id,
+            channel: channel.as_str(),
+            recipient: "r",
+            address_id: &id,
+            step: 0,
+        }),
+        sender: "rate".into(),
+        class: Class::Transactional,
+        purpose: Purpose::Transactional,
+        category: None,
+        recipient: "r".into(),
+        address: Address {
+            channel,
+            address,
+            id,
+            account: "rate".into(),
+            platform: Platform::Server,
+            app: None,
+            registered_at: None,
+        },
+        content: Content {
+            title: Some("Order paid".into()),
+            body: Some(format!("Your order {i} is paid. [#{event_id} rate {i}]")),
+            data: BTreeMap::from([("seq".into(), i.to_string())]),
+            ..Content::default()
+        },
+        event_id,
+        content_hash: ContentHash(0),
+        step: 0,
+        accepted_at: Timestamp(1_760_000_000_000),
+        expires_at: Timestamp(1_760_086_400_000),
+        ordering: Ordering::Sender,
+        collapse_key: None,
+        on_uncertain: OnUncertain::Resend,
+        campaign_id: None,
+        replay_id: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+fn cpu_seconds() -> Result<f64, Box<dyn std::error::Error>> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next().and_then(|f| f.parse::<u32>().ok());
+    let (user, system) = (ticks().ok_or("no user")?, ticks().ok_or("no system")?);
+    // Linux counts in hundredths of a second.
+    Ok(f64::from(user + system) / 100.0)
+}

@@ -1,0 +1,79 @@
+//! The promises every channel keeps, checked against real servers.
+#![expect(
+    clippy::unwrap_used,
+    reason = "functions beside the tests are tests too"
+)]
+
+mod conformance;
+mod discord;
+mod server;
+mod webhook;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
+use bongsu_domain::identity::DeliveryParts;
+use bongsu_domain::{
+    Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
+    Ordering, Platform, Purpose, Timestamp,
+};
+use tokio::time::Instant;
+
+/// A delivery of event `event` to `address`.
+fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
+    let id = AddressId("a-1".into());
+    Delivery {
+        id: DeliveryId::derive(DeliveryParts {
+            sender: "s",
+            event_id: event,
+            channel: channel.as_str(),
+            recipient: "r",
+            address_id: &id,
+            step: 0,
+        }),
+        event_id: event.into(),
+        sender: "s".into(),
+        class: Class::Transactional,
+        purpose: Purpose::Transactional,
+        category: None,
+        recipient: "r".into(),
+        address: Address {
+            channel,
+            address: address.into(),
+            id,
+            account: "test".into(),
+            platform: Platform::Server,
+            app: None,
+            registered_at: None,
+        },
+        content: Content {
+            body: Some(format!("text of {event}")),
+            ..Content::default()
+        },
+        content_hash: ContentHash(0),
+        step: 0,
+        accepted_at: Timestamp(1_760_000_000_000),
+        expires_at: Timestamp(1_760_086_400_000),
+        ordering: Ordering::Sender,
+        collapse_key: None,
+        on_uncertain: OnUncertain::Resend,
+        campaign_id: None,
+        replay_id: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+/// One attempt with `patience` until its deadline.
+async fn attempt(
+    provider: &dyn Provider,
+    delivery: &Delivery,
+    patience: Duration,
+) -> AttemptResult {
+    let batch = [Attempt {
+        delivery,
+        number: 1,
+    }];
+    let results = provider.attempt(&batch, Instant::now() + patience).await;
+    results.unwrap()[0]
+}
