@@ -32,7 +32,7 @@ bongsu_runtime::settings! {
 impl Settings {
     /// Checks the section; `section` is its name in the file.
     #[must_use]
-    pub fn validate(&self, section: &str) -> Vec<Complaint> {
+    pub fn complaints(&self, section: &str) -> Vec<Complaint> {
         let mut complaints = Vec::new();
         if let Err(error) = Location::of(&self.url) {
             complaints.push(Complaint::new(format!("{section}.url"), told(&error)));
@@ -111,7 +111,7 @@ mod tests {
             connections: 0,
             ..Settings::default()
         };
-        let complaints = settings.validate("store");
+        let complaints = settings.complaints("store");
         let keys: Vec<_> = complaints.iter().map(|c| c.key.as_str()).collect();
         assert_eq!(keys, ["store.url", "store.connections"]);
         assert!(!format!("{complaints:?}").contains("hunter2"));
@@ -119,6 +119,6 @@ mod tests {
 
     #[test]
     fn the_defaults_are_accepted() {
-        assert_eq!(Settings::default().validate("store"), []);
+        assert_eq!(Settings::default().complaints("store"), []);
     }
 }

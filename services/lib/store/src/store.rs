@@ -12,7 +12,6 @@ use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[must_use]
 pub struct ApplyReport {
     /// Receipts that were new to their partition's stored offset.
     pub applied: usize,

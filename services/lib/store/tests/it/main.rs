@@ -1,0 +1,38 @@
+//! One suite over every backend: SQLite in a file and in memory, a real PostgreSQL, and memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod contention;
+mod lookups;
+mod meaning;
+mod offsets;
+mod same;
+mod sample;
+mod worlds;
+
+use worlds::conformance;
+
+conformance! {
+    meaning: an_outcome_is_counted_once_however_often_it_is_read,
+    meaning: accepted_beats_the_rest_and_the_first_stays_otherwise,
+    meaning: a_report_moves_the_outcome_forward_and_the_counts_with_it,
+    meaning: a_report_that_comes_first_is_not_lost,
+    meaning: an_attempt_shows_a_delivery_without_counting_it,
+    meaning: the_timeline_tells_the_whole_life_in_order,
+    meaning: a_text_with_a_nul_is_stored,
+    offsets: receipts_below_the_stored_offset_are_skipped,
+    offsets: gaps_are_fine_and_offsets_never_go_back,
+    offsets: forgotten_offsets_are_read_again_and_change_nothing,
+    lookups: a_key_sees_its_senders_only,
+    lookups: an_event_of_two_senders_is_ambiguous,
+    lookups: an_event_shows_deliveries_and_refusals_page_by_page,
+    lookups: a_recipients_list_is_read_page_by_page,
+    lookups: counts_are_filtered_and_summed,
+    contention: two_ledgers_with_the_same_batch_count_it_once,
+    contention: writers_of_the_same_deliveries_never_lose_a_transition,
+    same: random_histories_look_as_in_memory,
+}
