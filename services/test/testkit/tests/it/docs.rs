@@ -1,6 +1,6 @@
-use bongsu_domain::{Channel, limits};
+use bongsu_domain::{Channel, Timestamp, limits};
 use bongsu_schemas::frame::{SchemaRef, frame_header};
-use bongsu_schemas::{AvroRecord, NotificationEvent};
+use bongsu_schemas::{AvroRecord, NotificationEvent, check_event, parse_json_event};
 use bongsu_testkit::root;
 
 fn page(name: &str) -> String {
@@ -84,4 +84,31 @@ fn the_documented_limits_are_the_ones_that_hold() {
     for channel in Channel::ALL {
         assert!(page.contains(&format!("`{channel}`")), "{channel}");
     }
+}
+
+#[test]
+fn every_event_in_the_pages_is_one_that_we_take() {
+    let mut found = 0;
+    for name in ["publishing.md", "../README.md"] {
+        let page = page(name);
+        for (start, _) in page.match_indices('{') {
+            // An event is the JSON object that begins with an id.
+            let rest = page.split_at(start).1;
+            if !rest.split_at(1).1.trim_start().starts_with("\"id\":") {
+                continue;
+            }
+            let mut objects = serde_json::Deserializer::from_str(rest).into_iter();
+            let Some(Ok(object)) = objects.next() else {
+                panic!("docs/{name}: an event is no JSON: {rest}");
+            };
+            let object: serde_json::Value = object;
+            if object.get("target").is_none() {
+                continue;
+            }
+            let event = parse_json_event(object.to_string().as_bytes()).unwrap();
+            check_event(&event, Timestamp(0)).unwrap();
+            found += 1;
+        }
+    }
+    assert_eq!(found, 4, "events in the pages");
 }
