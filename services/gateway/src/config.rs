@@ -36,7 +36,7 @@ bongsu_runtime::settings! {
     /// The HTTP entrance for events and look-ups.
     pub struct Settings {
         /// Where to listen; port 0 takes a free one.
-        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)),
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)),
         /// API keys as tables of `id`, `secret`, `senders` and `scopes`.
         pub keys: Vec<ApiKey> = Vec::new(),
         /// Take requests without a key, for every sender. For development only.

@@ -71,7 +71,7 @@ pub(super) fn docs(document: &Value) -> String {
         ))
     ));
     out.add(
-        "<pre><code>curl -X POST localhost:8080/v1/events \\\n  -H 'Authorization: Bearer …' \
+        "<pre><code>curl -X POST localhost:7400/v1/events \\\n  -H 'Authorization: Bearer …' \
         -H 'Content-Type: application/json' \\\n  -d '{\"sender\":\"shop-1\",\
         \"target\":{\"recipients\":[{\"id\":\"u-1\",\"addresses\":[{\"channel\":\"webhook\",\
         \"address\":\"https://example.com/hook\"}]}]},\

@@ -1,0 +1,11 @@
+//! The gateway on the local log and on real Kafka: what it takes, what it refuses, and how it ends.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod acknowledge;
+mod description;
+mod latency;
+mod lookups;
+mod publish;
+mod refusals;
+mod service;
+mod world;
