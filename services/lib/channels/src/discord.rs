@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod config;
+pub mod pauses;
 pub mod payload;
 mod provider;
 

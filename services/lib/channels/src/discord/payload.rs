@@ -80,6 +80,13 @@ impl Webhook {
         }
     }
 
+    /// The webhook's id as a number, by which its limits are remembered.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        // Discord's ids are 64 bits; one that is longer shares the number of all such.
+        self.id.parse().unwrap_or(u64::MAX)
+    }
+
     /// The URL to post to. `wait` stays at its default, false: the answer is an empty 204.
     ///
     /// # Errors

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::config::Account;
+use super::pauses::Pauses;
 use super::payload::Webhook;
-use super::{classify, payload};
+use super::{classify, pauses, payload};
 use crate::client::{self, Reach};
 use crate::provider::{
     Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
@@ -37,6 +38,7 @@ pub struct DiscordProvider {
 struct Ready {
     base: Url,
     username: String,
+    pauses: Pauses,
 }
 
 impl DiscordProvider {
@@ -71,11 +73,17 @@ impl DiscordProvider {
         let Some(account) = self.accounts.get(&delivery.address.account) else {
             return AttemptResult::Unavailable;
         };
-        let url = Webhook::parse(&delivery.address.address, &account.base)
-            .and_then(|webhook| webhook.url(&account.base));
-        let Ok(url) = url else {
+        let Ok(webhook) = Webhook::parse(&delivery.address.address, &account.base) else {
             return AttemptResult::Refused(Reason::InvalidAddress);
         };
+        let Ok(url) = webhook.url(&account.base) else {
+            return AttemptResult::Refused(Reason::InvalidAddress);
+        };
+        if let Some(wait) = account.pauses.wait(webhook.number(), Instant::now()) {
+            return AttemptResult::Throttled {
+                retry_after: Some(wait),
+            };
+        }
         let Ok(body) = payload::body(&delivery.content, &account.username) else {
             return AttemptResult::Refused(Reason::InvalidContent);
         };
@@ -89,7 +97,12 @@ impl DiscordProvider {
                 let wait = answer.headers.get(RETRY_AFTER).and_then(|value| {
                     retry_after::parse(value.to_str().ok()?, self.clock.now_millis())
                 });
-                classify::classify(answer.status, &answer.body, wait)
+                let result = classify::classify(answer.status, &answer.body, wait);
+                if let Some((scope, wait)) = pauses::of_answer(result, &answer.headers) {
+                    let now = Instant::now();
+                    account.pauses.pause(webhook.number(), scope, wait, now);
+                }
+                result
             }
             Err(no_answer) => no_answer.result(),
         }
@@ -105,6 +118,7 @@ fn ready(name: &str, account: &Account) -> Result<Ready, BuildError> {
     Ok(Ready {
         base,
         username: account.username.clone(),
+        pauses: Pauses::default(),
     })
 }
 

@@ -73,3 +73,39 @@ async fn the_body_of_an_error_decides() {
         AttemptResult::Throttled { retry_after }
     );
 }
+
+#[tokio::test]
+async fn a_pause_discord_asked_for_is_kept_without_asking_again() {
+    let last = "x-ratelimit-remaining: 0\r\nx-ratelimit-reset-after: 0.4\r\n";
+    let server = Server::start(Reply::answer(204, last, "")).await;
+    let mut settings = Settings::default();
+    let account = discord::config::Account {
+        api_base: server.url(),
+        ..Default::default()
+    };
+    settings.discord.accounts.insert("test".into(), account);
+    let provider = build(Channel::Discord, &settings, "w", Clock::system()).unwrap();
+    let first = delivery(Channel::Discord, "123/token", "e1");
+    let other = delivery(Channel::Discord, "456/token", "e2");
+    assert_eq!(
+        attempt(&*provider, &first, PATIENT).await,
+        AttemptResult::Accepted
+    );
+    let AttemptResult::Throttled {
+        retry_after: Some(wait),
+    } = attempt(&*provider, &first, PATIENT).await
+    else {
+        unreachable!("it must wait")
+    };
+    assert!(wait <= Duration::from_millis(400), "{wait:?}");
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(
+        attempt(&*provider, &other, PATIENT).await,
+        AttemptResult::Accepted
+    );
+    tokio::time::sleep(wait).await;
+    assert_eq!(
+        attempt(&*provider, &first, PATIENT).await,
+        AttemptResult::Accepted
+    );
+}
