@@ -271,7 +271,9 @@ impl Worker {
                     return Err(match self.error(&error) {
                         // Not even the abort went through: this producer's state is unknown.
                         TransactionError::Aborted(reason) => TransactionError::Fatal(reason),
-                        other => other,
+                        fatal @ (TransactionError::Fenced { .. } | TransactionError::Fatal(_)) => {
+                            fatal
+                        }
                     });
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,50 +23,82 @@ pub(crate) struct World {
     unique: String,
 }
 
-struct Broker {
-    bootstrap: String,
-    /// Its end, when this process ends, stops the broker.
-    _held: Option<ChildStdin>,
+/// A broker of this run; it stops when this process ends.
+pub(crate) struct Broker {
+    pub(crate) bootstrap: String,
+    dir: PathBuf,
+    /// The end of its input, when this process ends, stops the broker.
+    _keeper: Option<Child>,
+}
+
+fn script() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/kafka")
 }
 
 fn broker() -> &'static str {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    &BROKER.get_or_init(start_broker).bootstrap
+    let start = || match std::env::var("BONGSU_TEST_KAFKA") {
+        Ok(bootstrap) => Broker {
+            bootstrap,
+            dir: PathBuf::new(),
+            _keeper: None,
+        },
+        Err(_) => Broker::start(),
+    };
+    &BROKER.get_or_init(start).bootstrap
 }
 
-fn start_broker() -> Broker {
-    if let Ok(bootstrap) = std::env::var("BONGSU_TEST_KAFKA") {
-        return Broker {
-            bootstrap,
-            _held: None,
+impl Broker {
+    /// A broker of a test's own, to be treated badly.
+    pub(crate) fn start() -> Self {
+        let dir = std::env::temp_dir().join(format!("bongsu-kafka-{}", uuid::Uuid::new_v4()));
+        let keeper = Command::new("sh")
+            .args(["-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])
+            .arg(script())
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut broker = Self {
+            bootstrap: String::new(),
+            dir,
+            _keeper: Some(keeper),
         };
+        let out = broker.call(&["start"]);
+        broker.bootstrap = out.trim().strip_prefix("bootstrap=").unwrap().to_owned();
+        broker
     }
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/kafka");
-    let dir = std::env::temp_dir().join(format!("bongsu-kafka-{}", uuid::Uuid::new_v4()));
-    let started = Command::new(&script)
-        .args(["start", "--dir"])
-        .arg(&dir)
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&started.stdout).into_owned();
-    assert!(
-        started.status.success(),
-        "{}",
-        String::from_utf8_lossy(&started.stderr)
-    );
-    let bootstrap = out.trim().strip_prefix("bootstrap=").unwrap().to_owned();
-    let mut keeper = Command::new("sh")
-        .args(["-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])
-        .arg(&script)
-        .arg(&dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Broker {
-        bootstrap,
-        _held: keeper.stdin.take(),
+
+    /// Runs `scripts/kafka` on this broker and gives what it printed.
+    pub(crate) fn call(&self, arguments: &[&str]) -> String {
+        let done = Command::new(script())
+            .args(arguments)
+            .arg("--dir")
+            .arg(&self.dir)
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    /// Sends the broker's process a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = self.call(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let pid = status["pids"][0].to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -81,8 +113,12 @@ impl World {
     }
 
     pub(crate) fn kafka() -> Self {
+        Self::kafka_at(broker())
+    }
+
+    pub(crate) fn kafka_at(bootstrap: &str) -> Self {
         let settings = Settings {
-            bootstrap_servers: broker().to_owned(),
+            bootstrap_servers: bootstrap.to_owned(),
             ..Settings::default()
         };
         Self {

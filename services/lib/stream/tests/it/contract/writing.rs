@@ -17,10 +17,9 @@ pub(crate) async fn records_keep_their_order_and_tell_their_offsets(world: World
         offsets.push(one.await.unwrap());
     }
     assert!(
-        offsets
-            .chunks(2)
-            .enumerate()
-            .all(|(i, o)| o == [i as i64, i as i64])
+        (0_i64..)
+            .zip(offsets.chunks(2))
+            .all(|(n, two)| two == [n, n])
     );
     for partition in 0..2 {
         let read = world.tail(&topic, partition, Isolation::Committed).await;
