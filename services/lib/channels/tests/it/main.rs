@@ -7,6 +7,7 @@
 mod conformance;
 mod discord;
 mod server;
+mod tls;
 mod webhook;
 
 use std::collections::BTreeMap;
