@@ -10,4 +10,5 @@
 mod contract;
 mod local_log;
 mod measure;
+mod outage;
 mod world;
