@@ -31,7 +31,7 @@ struct Dependency {
 /// Where a crate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Layer 0 (the ground) to 7 (the executable).
+    /// Layer 0 (the ground) to 7 (the executable, and what composes services as it does).
     Layer(u8),
     /// Test side: a dev-dependency of anybody, a dependency of the executable alone.
     TestSide,
@@ -54,6 +54,8 @@ const PLACES: &[(&str, Place)] = &[
     ("bongsu-recovery", Place::Layer(6)),
     ("bongsu-console", Place::Layer(6)),
     ("bongsu", Place::Layer(7)),
+    // Composes whole services as the executable does, on the local log.
+    ("bongsu-simulation", Place::Layer(7)),
     ("bongsu-simulators", Place::TestSide),
     ("bongsu-testkit", Place::TestSide),
     ("bongsu-loadgen", Place::TestSide),
