@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bongsu_runtime::{Shutdown, TaskDied, Tasks};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::assertion::{Assertion, Check, Difference};
 use crate::compare::{Compare, Comparison, Expected};
@@ -171,8 +171,8 @@ impl Running {
             .map_err(SimulatorError::Faults)
     }
 
-    /// The report over everything since the start or the last reset. Takes about a second per
-    /// million requests of the calling thread.
+    /// The report over everything since the start or the last reset. Takes the calling thread
+    /// about 1.6 s per million requests (measured on the reference machine).
     #[must_use]
     pub fn report(&self) -> Report {
         report(self.recorder(), WINDOWS)
@@ -189,6 +189,22 @@ impl Running {
     pub fn check(&self, assertion: Assertion) -> Difference {
         check(self.recorder(), assertion)
     }
+}
+
+/// Connections waiting to be accepted. A client that starts thousands of attempts at once would
+/// overflow the usual 1,024, and each connection lost there costs it a second.
+const BACKLOG: u32 = 8_192;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // As `TcpListener::bind` does: a restarted twin gets its port back at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 pub(crate) fn report(recorder: &Recorder, windows: &[u64]) -> Report {
@@ -250,7 +266,7 @@ impl Simulators {
             source,
         };
         instance.faults.validate().map_err(SimulatorError::Faults)?;
-        let listener = TcpListener::bind(instance.bind).await.map_err(bind)?;
+        let listener = listen(instance.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let twin: Arc<dyn Twin> = match kind {
             Kind::Webhook => Arc::new(Webhook),

@@ -8,6 +8,7 @@ mod conformance;
 mod discord;
 mod server;
 mod tls;
+mod twins;
 mod webhook;
 
 use std::collections::BTreeMap;
