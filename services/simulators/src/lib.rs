@@ -3,8 +3,8 @@
 //! A rehearsal, a test or a chaos run points its channels here instead of at the real provider and
 //! asks afterwards what arrived: how often, in which order, how fast, from which worker. The
 //! definitions of *duplicate* and *order violation* are those of the design and live in [`report`],
-//! which is pure; [`recorder`] keeps what was read; [`faults`] decides what goes wrong; [`server`]
-//! does the I/O; [`control`] answers `/_sim/…`.
+//! which is pure; [`recorder`] keeps what was read; [`faults`] decides what goes wrong; `server`
+//! does the I/O; `control` answers `/_sim/…`.
 
 pub mod assertion;
 pub mod compare;

@@ -30,7 +30,7 @@ use crate::provider::AttemptResult;
 use crate::retry_after;
 
 /// How long to stay away from Discord after an answer that is not Discord's but Cloudflare's in
-/// front of it. [D]: the block's real length is not said; every further request prolongs it.
+/// front of it. Decided here: the block's real length is not said; every further request prolongs it.
 pub const BLOCKED: Duration = Duration::from_mins(1);
 
 /// What of an error body is read.
