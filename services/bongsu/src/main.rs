@@ -1,1 +1,37 @@
-fn main() {}
+//! The one executable: command line, settings, composition of services.
+
+mod cli;
+mod compose;
+mod config;
+mod dev;
+mod error;
+mod lag;
+mod ops;
+mod output;
+mod publish;
+mod run;
+mod simulate;
+mod topics;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Two providers may be linked; one is chosen before any TLS is spoken.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        output::complain("another TLS provider was chosen already");
+    }
+    let command_line = cli::CommandLine::parse();
+    match command_line.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            error::exit_code(&error)
+        }
+    }
+}

@@ -176,8 +176,9 @@ pub struct GroupOptions {
     pub buffer_bytes: usize,
 }
 
-/// Membership of a consumer group. Dropping it leaves the group without committing.
-pub trait GroupConsumer: Send {
+/// Membership of a consumer group. Dropping it is a crash: the group notices after
+/// the session timeout. Leave with [`GroupConsumer::close`].
+pub trait GroupConsumer: Send + Sync {
     /// The next event. Cancel safe: a dropped call loses nothing.
     fn next(&mut self) -> BoxFuture<'_, GroupEvent>;
 

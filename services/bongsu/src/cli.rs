@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bongsu_domain::Channel;
+use bongsu_schemas::Topics;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{self, Config, Service};
+use crate::dev::DevArgs;
+use crate::error::Usage;
+use crate::output::say;
+use crate::publish::PublishArgs;
+use crate::simulate::SimulateArgs;
+use crate::watch::WatchArgs;
+use crate::{compose, dev, lag, publish, run, simulate, topics, watch};
+
+/// Kafka-native notification delivery: order per sender, no loss, a stated bound on duplicates.
+#[derive(Debug, Parser)]
+#[command(name = "bongsu", version, about)]
+pub(crate) struct CommandLine {
+    /// Settings file (TOML); the environment (`BONGSU__SECTION__KEY`) comes on top.
+    #[arg(long, short, global = true, env = "BONGSU_CONFIG")]
+    config: Option<PathBuf>,
+    /// Kafka's `host:port`; overrides `kafka.bootstrap_servers`.
+    #[arg(long, short, global = true, env = "BONGSU_BOOTSTRAP")]
+    bootstrap: Option<String>,
+    /// Results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole pipeline on this machine, with simulators.
+    Dev(DevArgs),
+    /// Run services against Kafka.
+    Run {
+        /// Which services.
+        #[arg(required = true)]
+        services: Vec<Service>,
+        /// Channels of `dispatch`; every one without it.
+        #[arg(long, value_delimiter = ',')]
+        channel: Vec<String>,
+    },
+    /// Topics of the installation.
+    Topics {
+        #[command(subcommand)]
+        action: TopicsAction,
+    },
+    /// Publish events.
+    Publish(PublishArgs),
+    /// Watch receipts.
+    Watch(WatchArgs),
+    /// What waits, per consumer group.
+    Lag,
+    /// Settings.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Run the providers' simulators.
+    Simulate(SimulateArgs),
+    /// Print a completion script.
+    Completion {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsAction {
+    /// Show what `apply` would change.
+    Plan,
+    /// Create topics and set the settings Bongsu owns; leaves all others alone.
+    Apply,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigAction {
+    /// Check the settings for these services (all without any) and report every fault.
+    Check {
+        /// Which services.
+        services: Vec<Service>,
+    },
+    /// Print the settings in force, secrets starred.
+    Print,
+    /// Print the reference of all settings (docs/configuration.md).
+    Docs,
+}
+
+impl CommandLine {
+    /// Does what was asked.
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(self.dispatch());
+        // Blocking readers of a watch must not hold the exit.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        done
+    }
+
+    fn settings(&self) -> anyhow::Result<Config> {
+        let mut config = Config::read(self.config.as_deref())?;
+        if let Some(bootstrap) = &self.bootstrap {
+            config.kafka.bootstrap_servers.clone_from(bootstrap);
+        }
+        Ok(config)
+    }
+
+    async fn dispatch(self) -> anyhow::Result<()> {
+        let json = self.json;
+        let config = self.settings()?;
+        let names = Topics::new(config.topics.prefix.clone());
+        match self.command {
+            Command::Dev(args) => dev::dev(config, self.bootstrap, args, json).await,
+            Command::Run { services, channel } => {
+                run::run(config, &services, &channels(&channel)?).await
+            }
+            Command::Topics { action } => {
+                config.check(&[])?;
+                let apply = matches!(action, TopicsAction::Apply);
+                let cluster = compose::connect(&config)?;
+                topics::topics(&*cluster, &config.topics, apply, json).await
+            }
+            Command::Publish(args) => {
+                publish::publish(compose::connect(&config)?, &names, args, json).await
+            }
+            Command::Watch(args) => {
+                watch::watch(compose::connect(&config)?, &names, args, json).await
+            }
+            Command::Lag => lag::lag(&*compose::connect(&config)?, &names, json).await,
+            Command::Config { action } => {
+                settings(&config, &action)?;
+                Ok(())
+            }
+            Command::Simulate(args) => simulate::simulate(args).await,
+            Command::Completion { shell } => {
+                let mut command = Self::command();
+                clap_complete::generate(shell, &mut command, "bongsu", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn settings(config: &Config, action: &ConfigAction) -> anyhow::Result<()> {
+    match action {
+        ConfigAction::Check { services } => {
+            let services = if services.is_empty() { Service::ALL } else { services };
+            config.check(services)?;
+            say("the settings are fine");
+        }
+        ConfigAction::Print => say(config.print()?.trim_end()),
+        ConfigAction::Docs => say(config::reference().trim_end()),
+    }
+    Ok(())
+}
+
+fn channels(words: &[String]) -> anyhow::Result<Vec<Channel>> {
+    if words.is_empty() {
+        return Ok(Channel::ALL.to_vec());
+    }
+    words.iter().map(|w| Channel::parse(w).map_err(|e| Usage(e.to_string()).into())).collect()
+}

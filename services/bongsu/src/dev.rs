@@ -1,0 +1,231 @@
+//! `bongsu dev`: the whole pipeline in one process, with simulators and a status page.
+
+mod backend;
+mod demo;
+mod status;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bongsu_domain::Channel;
+use bongsu_runtime::{Secret, Shutdown, Tasks, telemetry};
+use bongsu_simulators::simulators::Instance;
+use bongsu_simulators::{Kind, Settings as SimulatorSettings, Simulators};
+
+use crate::compose::World;
+use crate::config::{Config, Service};
+use crate::dev::backend::Backend;
+use crate::error::Broken;
+use crate::output::{complain, say, say_json};
+use crate::{run, topics};
+
+/// Longest wait for the services to become ready.
+const READY: Duration = Duration::from_secs(60);
+
+/// How the pipeline is run for development.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevArgs {
+    /// Start real Kafka (or fail), instead of falling back to the local log.
+    #[arg(long, conflicts_with = "local")]
+    kafka: bool,
+    /// Use the local log in memory.
+    #[arg(long)]
+    local: bool,
+    /// Keep Kafka's data and the status in this directory; nothing is kept without it.
+    #[arg(long, requires = "kafka")]
+    data: Option<PathBuf>,
+    /// First of four ports: gateway, webhook simulator, Discord simulator, status page. 0 takes
+    /// free ones.
+    #[arg(long, default_value_t = 7400)]
+    port: u16,
+    /// Play a story of chat messages.
+    #[arg(long)]
+    demo: bool,
+    /// End after the story, with a summary; non-zero when a promise broke.
+    #[arg(long, requires = "demo")]
+    once: bool,
+}
+
+/// Runs until Ctrl-C, or until the story has ended.
+pub(crate) async fn dev(
+    config: Config,
+    bootstrap: Option<String>,
+    args: DevArgs,
+    json: bool,
+) -> anyhow::Result<()> {
+    let log = std::env::var("BONGSU__PROCESS__LOG").unwrap_or_else(|_| "warn".to_owned());
+    telemetry::init_logging(&log, config.process.log_format);
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("listening to signals")?;
+    let backend = Backend::choose(bootstrap, &args, &config).await?;
+    complain(&backend.announcement());
+    let done = with_backend(config, &args, &backend, &shutdown, json).await;
+    backend.stop().await;
+    done
+}
+
+async fn with_backend(
+    mut config: Config,
+    args: &DevArgs,
+    backend: &Backend,
+    shutdown: &Shutdown,
+    json: bool,
+) -> anyhow::Result<()> {
+    let port = |n: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if args.port == 0 { 0 } else { args.port + n }));
+    let mut instances = Vec::new();
+    for (n, kind) in (1..).zip(Kind::ALL) {
+        let mut instance = Instance::new(*kind);
+        instance.bind = port(n);
+        instances.push(instance);
+    }
+    let simulators = Simulators::start(SimulatorSettings { instances }).await?;
+    adapt(&mut config, args, &simulators, port(0)).await?;
+    config.check(Service::ALL)?;
+    let cluster = backend.cluster(&config)?;
+    topics::ensure(&*cluster, &config.topics).await?;
+    let gateway = format!("http://{}", config.gateway.listen);
+    let world = World::new(config, cluster)?;
+    let services = shutdown.child();
+    let mut tasks = world.start(Service::ALL, Channel::ALL, &services).await?;
+    let places = Places {
+        status: status::serve(&mut tasks, &world, &simulators, port(3), &services).await?,
+        webhook: url(&simulators, Kind::Webhook)?,
+        discord: url(&simulators, Kind::Discord)?,
+        gateway,
+    };
+    ready(&world, &mut tasks, shutdown).await?;
+    if !json {
+        places.print();
+    }
+    let told = play(args, &world, &places, &simulators, shutdown, json).await;
+    if !args.once && told.is_ok() && !shutdown.is_requested() {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {}
+            ended = tasks.next() => {
+                if let Some(Err(died)) = ended {
+                    services.request();
+                    return Err(died.into());
+                }
+            }
+        }
+        complain("draining; Ctrl-C was seen");
+    }
+    services.request();
+    let drained = run::wait(tasks, &services).await;
+    told.and(drained)
+}
+
+async fn play(
+    args: &DevArgs,
+    world: &World,
+    places: &Places,
+    simulators: &Simulators,
+    shutdown: &Shutdown,
+    json: bool,
+) -> anyhow::Result<()> {
+    if !args.demo {
+        return Ok(());
+    }
+    let summary = demo::play(world, places, simulators, shutdown, json).await?;
+    if json {
+        say_json(&summary);
+    } else {
+        say(&summary.to_string());
+    }
+    if summary.is_clean() { Ok(()) } else { Err(Broken("a promise broke".to_owned()).into()) }
+}
+
+/// What a developer's installation differs in: few partitions, one copy, no keys, simulators as
+/// providers, a database in memory.
+async fn adapt(
+    config: &mut Config,
+    args: &DevArgs,
+    simulators: &Simulators,
+    gateway: SocketAddr,
+) -> anyhow::Result<()> {
+    config.topics.partitions = 4;
+    config.topics.replication = 1;
+    config.topics.min_insync_replicas = 1;
+    config.gateway.listen = if gateway.port() == 0 { free_address().await? } else { gateway };
+    config.gateway.allow_anonymous = config.gateway.keys.is_empty();
+    config.gateway.allow_private = true;
+    config.store.url = Secret::new(match &args.data {
+        None => "sqlite::memory:".to_owned(),
+        Some(dir) => format!("sqlite:{}", dir.join("bongsu.db").display()),
+    });
+    let webhook = config.channels.webhook.accounts.entry("default".to_owned()).or_default();
+    webhook.allow_private = true;
+    let discord = config.channels.discord.accounts.entry("default".to_owned()).or_default();
+    discord.api_base = url(simulators, Kind::Discord)?;
+    Ok(())
+}
+
+/// An address that is free at this moment; only `--port 0` (tests) asks for one.
+async fn free_address() -> anyhow::Result<SocketAddr> {
+    let probe = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok(probe.local_addr()?)
+}
+
+fn url(simulators: &Simulators, kind: Kind) -> anyhow::Result<String> {
+    let running = simulators.get(kind).context("the simulator does not run")?;
+    Ok(running.url().trim_end_matches('/').to_owned())
+}
+
+async fn ready(world: &World, tasks: &mut Tasks, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + READY;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tokio::select! {
+            biased;
+            ended = tasks.next() => match ended {
+                Some(Err(died)) => return Err(died.into()),
+                Some(Ok(name)) => anyhow::bail!("{name} ended before it was ready"),
+                None => anyhow::bail!("nothing runs"),
+            },
+            _ = look.tick() => {}
+        }
+        let unready = world.health.unready();
+        if unready.is_empty() || shutdown.is_requested() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            anyhow::bail!("not ready after {} s: {unready:?}", READY.as_secs());
+        }
+    }
+}
+
+/// Where everything is.
+pub(crate) struct Places {
+    gateway: String,
+    webhook: String,
+    discord: String,
+    status: String,
+}
+
+impl Places {
+    fn print(&self) {
+        say(&format!(
+            "\nBongsu runs. Look at\n  \
+             status page         {status}\n  \
+             API and its docs    {gateway}/docs\n  \
+             webhook simulator   {webhook}/_sim/report\n  \
+             Discord simulator   {discord}/_sim/report\n\
+             Try\n  \
+             curl -s {gateway}/v1/events -H 'content-type: application/json' -d '{event}'\n",
+            status = self.status,
+            gateway = self.gateway,
+            webhook = self.webhook,
+            discord = self.discord,
+            event = serde_json::json!({
+                "sender": "room-1",
+                "plan": {"channels": ["webhook"]},
+                "target": {"recipients": [{"id": "ann", "addresses": [
+                    {"channel": "webhook", "address": format!("{}/hook/ann", self.webhook)}]}]},
+                "content": {"title": "Hello", "body": "from curl"},
+            }),
+        ));
+    }
+}

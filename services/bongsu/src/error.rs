@@ -1,0 +1,26 @@
+//! Exit codes: 0 clean, 1 failure, 64 wrong settings or usage, 70 drain deadline missed.
+
+use std::process::ExitCode;
+
+use bongsu_runtime::settings::SettingsError;
+
+/// The command was understood but cannot be done as asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// A promise was broken in a run that watches over promises.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Broken(pub(crate) String);
+
+/// The exit code an error asks for.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<SettingsError>() || error.is::<Usage>() {
+        return ExitCode::from(64);
+    }
+    if let Some(bongsu_gateway::GatewayError::DrainMissed { .. }) = error.downcast_ref() {
+        return ExitCode::from(70);
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,122 @@
+//! `bongsu topics plan|apply`: the topics of an installation, and the schemas in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bongsu_domain::{Channel, Class};
+use bongsu_schemas::Topics;
+use bongsu_schemas::codec::current_schemas;
+use bongsu_stream::port::{Cluster, Headers, Outgoing, TopicSpec};
+use bongsu_stream::schema_source::fingerprint_key;
+use bongsu_stream::topics::{apply, plan};
+
+use crate::config::TopicSettings;
+use crate::error::Usage;
+use crate::output::{say, say_json};
+
+/// Largest record of the topics that hold events and deliveries (design: 1 MiB).
+const RECORD_BYTES: usize = 1024 * 1024;
+/// Largest dead letter: any record above, with its reason headers.
+const DEAD_LETTER_BYTES: usize = 2 * 1024 * 1024;
+
+/// The topics an installation should have.
+pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
+    let topics = Topics::new(settings.prefix.clone());
+    let millis = |d: bongsu_runtime::Duration| d.0.as_millis().to_string();
+    let kept = |bytes: usize, retention: bongsu_runtime::Duration| {
+        BTreeMap::from([
+            ("cleanup.policy".to_owned(), "delete".to_owned()),
+            ("retention.ms".to_owned(), millis(retention)),
+            ("max.message.bytes".to_owned(), bytes.to_string()),
+        ])
+    };
+    let data = kept(RECORD_BYTES, settings.retention);
+    let mut events = data.clone();
+    // Repeats are judged by broker time, which no publisher's clock can move.
+    events.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+    let mut out: Vec<(Arc<str>, BTreeMap<String, String>)> = Vec::new();
+    for class in Class::ALL {
+        out.push((topics.events(*class), events.clone()));
+        for channel in Channel::ALL {
+            out.push((topics.deliveries(*channel, *class), data.clone()));
+        }
+    }
+    out.push((topics.results(), data));
+    out.push((topics.dead_letters(), kept(DEAD_LETTER_BYTES, settings.dead_letter_retention)));
+    out.push((
+        topics.schemas(),
+        BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+    ));
+    out.into_iter()
+        .map(|(name, mut owned)| {
+            owned.insert(
+                "min.insync.replicas".to_owned(),
+                settings.min_insync_replicas.to_string(),
+            );
+            let compacted = name == topics.schemas();
+            TopicSpec {
+                name: name.to_string(),
+                partitions: if compacted { 1 } else { settings.partitions },
+                replication: settings.replication,
+                settings: owned,
+            }
+        })
+        .collect()
+}
+
+/// Shows what would change, and changes it when asked to.
+pub(crate) async fn topics(
+    cluster: &dyn Cluster,
+    settings: &TopicSettings,
+    change: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    let wishes = wishes(settings);
+    let planned = plan(cluster, &wishes).await?;
+    if json {
+        say_json(&planned);
+    } else {
+        say(planned.to_string().trim_end());
+    }
+    if planned.is_refused() {
+        return Err(Usage("a topic is in the way; nothing was changed".to_owned()).into());
+    }
+    if change {
+        apply(cluster, &planned).await?;
+        publish_schemas(cluster, settings).await?;
+        if !json {
+            say("applied; the current schemas are published");
+        }
+    }
+    Ok(())
+}
+
+/// Makes the topics of a fresh log without a word.
+pub(crate) async fn ensure(cluster: &dyn Cluster, settings: &TopicSettings) -> anyhow::Result<()> {
+    let planned = plan(cluster, &wishes(settings)).await?;
+    if planned.is_refused() {
+        return Err(Usage(planned.to_string()).into());
+    }
+    apply(cluster, &planned).await?;
+    publish_schemas(cluster, settings).await
+}
+
+async fn publish_schemas(cluster: &dyn Cluster, settings: &TopicSettings) -> anyhow::Result<()> {
+    let topics = Topics::new(settings.prefix.clone());
+    let producer = cluster.producer(Duration::ZERO)?;
+    for current in current_schemas() {
+        producer
+            .send(Outgoing {
+                topic: topics.schemas(),
+                partition: 0,
+                key: Some(fingerprint_key(current.fingerprint).into()),
+                value: Some(current.text.into()),
+                headers: Headers::default(),
+            })
+            .await
+            .context("publishing the schemas")?;
+    }
+    Ok(())
+}

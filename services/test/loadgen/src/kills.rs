@@ -1,0 +1,71 @@
+//! The bound on duplicates of `kill -9`, computed from the logs of simulator and results alone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::audit::{Outcomes, Request};
+
+/// One kill of a dispatch process.
+#[derive(Debug, Clone)]
+pub(crate) struct Kill {
+    /// The killed process's worker id.
+    pub(crate) worker: String,
+    /// When, wall clock in microseconds.
+    pub(crate) at_us: u64,
+}
+
+/// What a kill allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    /// Requests that the simulator had read whole from the killed process before its successor's
+    /// first attempt on their partition, not answered with an error, without an outcome by the
+    /// killed process in `results`.
+    pub(crate) bound: usize,
+    /// Requests open at the kill: read, and not answered yet.
+    pub(crate) open: usize,
+}
+
+/// The allowance of one kill.
+pub(crate) fn allowance(kill: &Kill, requests: &[Request], outcomes: &Outcomes) -> Allowance {
+    let last_of_killed = last_reads(kill, requests);
+    let mut successor: BTreeMap<i32, u64> = BTreeMap::new();
+    for r in requests.iter().filter(|r| r.worker != kill.worker && r.read_us > kill.at_us) {
+        if last_of_killed.contains_key(&r.partition()) {
+            successor.entry(r.partition()).or_insert(r.read_us);
+        }
+    }
+    let read: HashSet<&str> = requests
+        .iter()
+        .filter(|r| {
+            r.worker == kill.worker
+                && r.arrived()
+                && successor.get(&r.partition()).is_none_or(|first| r.read_us < *first)
+        })
+        .map(|r| r.delivery_id.as_str())
+        .collect();
+    let bound = read
+        .iter()
+        .filter(|id| {
+            !outcomes
+                .by_delivery
+                .get(**id)
+                .is_some_and(|seen| seen.iter().any(|o| o.worker == kill.worker))
+        })
+        .count();
+    let open = requests
+        .iter()
+        .filter(|r| {
+            r.worker == kill.worker
+                && r.read_us <= kill.at_us
+                && r.answered_us.is_none_or(|at| at > kill.at_us)
+        })
+        .count();
+    Allowance { bound, open }
+}
+
+fn last_reads(kill: &Kill, requests: &[Request]) -> HashMap<i32, u64> {
+    requests
+        .iter()
+        .filter(|r| r.worker == kill.worker)
+        .map(|r| (r.partition(), r.read_us))
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! The load: numbered events of many senders, half of the senders over HTTP and half straight to
+//! Kafka through `kcat`, a client that is not ours.
+//!
+//! Open loop: event `i` is due at `begin + i / rate`, whatever the pipeline does; latency is counted
+//! from that moment, so a stall is not hidden by a publisher that waits.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// HTTP publishers, each with its own senders and one request at a time.
+const HTTP_PUBLISHERS: usize = 4;
+/// Events per HTTP request at most.
+const HTTP_BATCH: usize = 200;
+/// Pause before a failed request is sent again with the same ids.
+const SEND_AGAIN: Duration = Duration::from_millis(100);
+
+/// What is published.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// Before every sender's name; different in every scenario.
+    pub(crate) run: String,
+    pub(crate) senders: usize,
+    pub(crate) events: usize,
+    /// Events per second; as fast as it goes without.
+    pub(crate) rate: Option<f64>,
+    pub(crate) gateway: String,
+    pub(crate) bootstrap: String,
+    pub(crate) simulator: String,
+}
+
+impl Load {
+    /// Name of sender `s`.
+    pub(crate) fn sender(&self, s: usize) -> String {
+        format!("{}-{s}", self.run)
+    }
+
+    /// Sender and running number of event `i`.
+    pub(crate) const fn place(&self, i: usize) -> (usize, usize) {
+        (i % self.senders, i / self.senders)
+    }
+
+    /// The address of a sender's event number `n`: one of four.
+    pub(crate) fn path(&self, s: usize, n: usize) -> String {
+        format!("/hook/{}/{s}/{}", self.run, (n * 7 + s) % 4)
+    }
+
+    fn event(&self, i: usize) -> Value {
+        let (s, n) = self.place(i);
+        json!({
+            "id": n.to_string(),
+            "sender": self.sender(s),
+            "plan": {"channels": ["webhook"]},
+            "target": {"recipients": [{"id": format!("r-{s}"), "addresses": [
+                {"channel": "webhook", "address": format!("{}{}", self.simulator, self.path(s, n))}]}]},
+            "content": {"title": "drill", "body": "a line of chat, as long as such lines are",
+                        "data": {"seq": n.to_string()}},
+        })
+    }
+
+    /// Events of the senders that `mine` selects, in order.
+    fn numbers(&self, mine: impl Fn(usize) -> bool) -> Vec<usize> {
+        (0..self.events).filter(|i| mine(self.place(*i).0)).collect()
+    }
+
+    fn due(&self, begin: Instant, i: usize) -> Option<Instant> {
+        #[expect(clippy::cast_precision_loss, reason = "event numbers are small")]
+        self.rate.map(|rate| begin + Duration::from_secs_f64(i as f64 / rate))
+    }
+}
+
+/// When the load began, by the wall clock in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) begin_us: u64,
+    pub(crate) seconds: f64,
+}
+
+/// Publishes everything; returns when the last event was acknowledged.
+pub(crate) async fn publish(load: Arc<Load>) -> anyhow::Result<Published> {
+    let begin = Instant::now() + Duration::from_millis(50);
+    let begin_us = wall_us() + 50_000;
+    let mut publishers = JoinSet::new();
+    for k in 0..HTTP_PUBLISHERS {
+        let load = Arc::clone(&load);
+        publishers.spawn(async move { over_http(&load, k, begin).await });
+    }
+    let direct = Arc::clone(&load);
+    publishers.spawn(async move { with_kcat(&direct, begin).await });
+    while let Some(done) = publishers.join_next().await {
+        done??;
+    }
+    Ok(Published { begin_us, seconds: begin.elapsed().as_secs_f64() })
+}
+
+async fn over_http(load: &Load, k: usize, begin: Instant) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    let url = format!("{}/v1/events", load.gateway);
+    let numbers = load.numbers(|s| s.is_multiple_of(2) && (s / 2) % HTTP_PUBLISHERS == k);
+    let mut rest = numbers.as_slice();
+    while let Some(first) = rest.first() {
+        if let Some(due) = load.due(begin, *first) {
+            tokio::time::sleep_until(due).await;
+        }
+        let now = Instant::now();
+        let ready = rest
+            .iter()
+            .take(HTTP_BATCH)
+            .take_while(|i| load.due(begin, **i).is_none_or(|due| due <= now))
+            .count()
+            .max(1);
+        let (batch, later) = rest.split_at(ready);
+        rest = later;
+        let body: Vec<Value> = batch.iter().map(|i| load.event(*i)).collect();
+        let body = serde_json::to_vec(&body)?;
+        loop {
+            let answer = client
+                .post(&url)
+                .header("content-type", "application/json")
+                .body(body.clone())
+                .send()
+                .await;
+            match answer {
+                Ok(answer) if answer.status().is_success() => break,
+                Ok(answer) if answer.status().is_client_error() => {
+                    anyhow::bail!("{}: {}", answer.status(), answer.text().await?);
+                }
+                // Not acknowledged: the same ids once more are safe.
+                Ok(_) | Err(_) => tokio::time::sleep(SEND_AGAIN).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn with_kcat(load: &Load, begin: Instant) -> anyhow::Result<()> {
+    let mut kcat = Command::new("kcat")
+        .args(["-P", "-b", &load.bootstrap, "-t", "bongsu.events", "-K", "\t"])
+        .args(["-X", "partitioner=murmur2_random", "-X", "enable.idempotence=true"])
+        .args(["-X", "linger.ms=5", "-H", "bongsu-client-id=kcat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("kcat")?;
+    let mut input = kcat.stdin.take().context("kcat takes no input")?;
+    let mut lines = Vec::new();
+    for i in load.numbers(|s| !s.is_multiple_of(2)) {
+        if let Some(due) = load.due(begin, i)
+            && due > Instant::now()
+        {
+            input.write_all(&lines).await?;
+            lines.clear();
+            tokio::time::sleep_until(due).await;
+        }
+        let (s, _) = load.place(i);
+        lines.extend_from_slice(load.sender(s).as_bytes());
+        lines.push(b'\t');
+        serde_json::to_writer(&mut lines, &load.event(i))?;
+        lines.push(b'\n');
+        if lines.len() > 64 * 1024 {
+            input.write_all(&lines).await?;
+            lines.clear();
+        }
+    }
+    input.write_all(&lines).await?;
+    drop(input);
+    let output = kcat.wait_with_output().await?;
+    anyhow::ensure!(
+        output.status.success(),
+        "kcat: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// The wall clock, microseconds since the epoch.
+pub(crate) fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

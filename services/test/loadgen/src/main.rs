@@ -1,0 +1,89 @@
+//! Benchmarks and drills on real processes and real Kafka, counted at the simulators.
+//!
+//! `scripts/bench` and `scripts/chaos` build the executables and call this.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to people")]
+#![expect(clippy::disallowed_methods, reason = "a tool outside the services' task tree")]
+
+mod audit;
+mod damage;
+mod kills;
+mod load;
+mod processes;
+mod scenarios;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+
+/// Which drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Drill {
+    /// Throughput, cost and latency.
+    Bench,
+    /// Restarts, kills, rebalances, damaged records.
+    Chaos,
+}
+
+/// Which pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// Events to webhooks.
+    Walk,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "loadgen")]
+struct Arguments {
+    drill: Drill,
+    story: Story,
+    /// A few minutes instead of the full size.
+    #[arg(long)]
+    quick: bool,
+    /// Write the results there, as a JSON array with one object per scenario.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only scenarios whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// The `bongsu` executable.
+    #[arg(long, env = "BONGSU_BIN")]
+    bongsu: PathBuf,
+    /// The directory of scripts.
+    #[arg(long, env = "BONGSU_SCRIPTS")]
+    scripts: PathBuf,
+}
+
+fn main() -> ExitCode {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("another TLS provider was chosen already");
+    }
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("a promise broke");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let results = runtime.block_on(scenarios::run(arguments))?;
+    let mut all_kept = true;
+    for result in &results {
+        println!("{}", serde_json::to_string(result)?);
+        all_kept &= result.kept;
+    }
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&results)?)
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(all_kept)
+}

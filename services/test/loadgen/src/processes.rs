@@ -1,0 +1,85 @@
+//! Child processes: started, measured, asked to end, killed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::process::{Child, Command};
+
+/// A running process. Dropping it kills it.
+pub(crate) struct Process {
+    pub(crate) name: String,
+    child: Child,
+    pid: u32,
+}
+
+impl Process {
+    /// Starts `program`; its standard error goes to `logs/<name>.log`.
+    pub(crate) fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        logs: &Path,
+    ) -> anyhow::Result<Self> {
+        let log: PathBuf = logs.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| program.display().to_string())?;
+        let pid = child.id().context("the process has no id")?;
+        Ok(Self { name: name.to_owned(), child, pid })
+    }
+
+    /// User and system time so far, in microseconds.
+    pub(crate) fn cpu_us(&self) -> u64 {
+        cpu_us(self.pid).unwrap_or(0)
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// SIGTERM, and the time until it has ended.
+    pub(crate) async fn terminate(mut self) -> anyhow::Result<Duration> {
+        let begun = std::time::Instant::now();
+        signal(self.pid, libc::SIGTERM)?;
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        let status = ended.with_context(|| format!("{} does not end", self.name))??;
+        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(begun.elapsed())
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        signal(self.pid, libc::SIGKILL)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+}
+
+#[expect(unsafe_code, reason = "sending a signal to our own child")]
+fn signal(pid: u32, number: i32) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid)?;
+    // SAFETY: kill(2) takes two integers and touches no memory of ours.
+    let sent = unsafe { libc::kill(pid, number) };
+    anyhow::ensure!(sent == 0, "signal {number} to {pid}: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+fn cpu_us(pid: u32) -> Option<u64> {
+    const MICROS_PER_TICK: u64 = 10_000;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold spaces; user and system time are fields 14 and 15.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * MICROS_PER_TICK)
+}

@@ -1,0 +1,121 @@
+//! What a run came to, counted from the log and from the provider's memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bongsu_schemas::Receipt;
+use bongsu_stream::port::{Cluster, From, Isolation, Record, TailRange, TopicPartition};
+
+use crate::provider::Read;
+use crate::world::{PARTITIONS, World};
+
+/// Figures of one seed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Deliveries that events asked for.
+    pub expected: usize,
+    /// Distinct outcomes.
+    pub outcomes: usize,
+    /// Extra copies that arrived, each of them explained by a kill or by an unheard answer.
+    pub explained_duplicates: usize,
+    /// Services killed.
+    pub kills: usize,
+}
+
+/// Every outcome in `results`: receipt id to (delivery, outcome), and how many records there are.
+///
+/// # Errors
+/// When the log cannot be read.
+pub async fn outcomes(world: &World) -> Result<BTreeMap<String, (String, String)>, String> {
+    let results = world.topics.results();
+    let ranges = (0..PARTITIONS)
+        .map(|p| TailRange {
+            partition: TopicPartition::new(Arc::clone(&results), p),
+            from: From::Beginning,
+            until: None,
+        })
+        .collect();
+    let found: Arc<Mutex<Vec<Record>>> = Arc::default();
+    let sink = Arc::clone(&found);
+    let each = Box::new(move |record: Record| {
+        sink.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    });
+    let read = world.log.read_tails(ranges, Isolation::Uncommitted, each).await;
+    read.map_err(|e| e.to_string())?;
+    let records = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut out = BTreeMap::new();
+    for record in records {
+        let receipt: Receipt = world
+            .codec
+            .decode(record.value.as_deref().unwrap_or_default())
+            .map_err(|e| e.to_string())?;
+        if receipt.kind == "outcome" {
+            let delivery = receipt.delivery_id.unwrap_or_default();
+            // Accepted beats the rest, else the first in the log stays.
+            let entry = out
+                .entry(receipt.receipt_id)
+                .or_insert((delivery, receipt.outcome.clone()));
+            if receipt.outcome == "accepted" {
+                entry.1 = receipt.outcome;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Checks order as the design defines it: no request of n is read after the first of n+1.
+///
+/// # Errors
+/// The first violation.
+pub fn check_order(reads: &[Read]) -> Result<(), String> {
+    let mut highest: BTreeMap<&(String, String), i64> = BTreeMap::new();
+    for read in reads {
+        let seen = highest.entry(&read.key).or_insert(read.seq);
+        if read.seq < *seen {
+            return Err(format!("{:?}: {} was read after {seen}", read.key, read.seq));
+        }
+        *seen = read.seq;
+    }
+    Ok(())
+}
+
+/// Checks that every extra copy has its cause: a kill with the receipt not acknowledged, or an
+/// answer nobody heard. Gives the number of extra copies.
+///
+/// # Errors
+/// The first delivery that came too often.
+pub fn check_copies(
+    reads: &[Read],
+    excused: &BTreeMap<String, usize>,
+) -> Result<usize, String> {
+    use bongsu_channels::provider::AttemptResult;
+    let mut copies: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for read in reads.iter().filter(|r| r.arrived()) {
+        let entry = copies.entry(&read.delivery).or_default();
+        entry.0 += 1;
+        entry.1 += usize::from(read.answer == Some(AttemptResult::Unknown));
+    }
+    let mut extra = 0;
+    for (delivery, (arrived, unheard)) in copies {
+        let allowed = 1 + unheard + excused.get(delivery).copied().unwrap_or(0);
+        if arrived > allowed {
+            return Err(format!("{delivery} arrived {arrived} times; {allowed} are explained"));
+        }
+        extra += arrived - 1;
+    }
+    Ok(extra)
+}
+
+/// Deliveries with an accepted outcome that never arrived.
+#[must_use]
+pub fn lost(reads: &[Read], outcomes: &BTreeMap<String, (String, String)>) -> Vec<String> {
+    let arrived: BTreeSet<&str> =
+        reads.iter().filter(|r| r.arrived()).map(|r| r.delivery.as_str()).collect();
+    outcomes
+        .values()
+        .filter(|(delivery, outcome)| {
+            outcome == "accepted" && !arrived.contains(delivery.as_str())
+        })
+        .map(|(delivery, _)| delivery.clone())
+        .collect()
+}

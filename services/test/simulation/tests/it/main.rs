@@ -1,0 +1,57 @@
+//! Thousands of seeds. A failing one is printed; run it alone with `BONGSU_SEED=<n>` and keep it in
+//! [`KEPT`].
+#![expect(clippy::panic, reason = "tests")]
+
+use bongsu_simulation::simulate;
+
+/// Seeds that once found a bug.
+const KEPT: &[u64] = &[];
+
+/// Seeds of one run; `BONGSU_SEEDS` asks for another number.
+const SEEDS: u64 = 2_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let seeds: Vec<u64> = match number("BONGSU_SEED") {
+        Some(seed) => vec![seed],
+        None => KEPT.iter().copied().chain(0..number("BONGSU_SEEDS").unwrap_or(SEEDS)).collect(),
+    };
+    let (mut failed, mut duplicates, mut kills, mut deliveries) = (Vec::new(), 0, 0, 0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|t| {
+                let mine: Vec<u64> = seeds.iter().copied().skip(t).step_by(threads).collect();
+                scope.spawn(move || {
+                    mine.into_iter().map(|seed| (seed, simulate(seed))).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for worker in workers {
+            for (seed, result) in worker.join().unwrap_or_else(|_| panic!("a seed panicked")) {
+                match result {
+                    Ok(verdict) => {
+                        duplicates += verdict.explained_duplicates;
+                        kills += verdict.kills;
+                        deliveries += verdict.expected;
+                    }
+                    Err(why) => failed.push(format!("seed {seed}: {why}")),
+                }
+            }
+        }
+    });
+    assert!(
+        failed.is_empty(),
+        "{} of {} seeds failed:\n{}",
+        failed.len(),
+        seeds.len(),
+        failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n")
+    );
+    // A run that never killed anybody, or never saw a duplicate, tests nothing.
+    assert!(seeds.len() < 100 || (kills > seeds.len() && duplicates > 0));
+    assert!(deliveries > 0);
+}
