@@ -8,7 +8,7 @@ use bongsu_stream::port::{Commit, Committed, Outgoing};
 use futures_util::future::try_join_all;
 use tokio::time::{Instant, timeout};
 
-use super::{Progress, Trouble, Writer};
+use super::{Beneath, Progress, Trouble, Writer};
 use crate::backlog::{Backlog, Letter, Prepared};
 use crate::catch_up::{Difference, decide_difference};
 use crate::service::SERVICE;
@@ -24,7 +24,7 @@ impl Writer {
     pub(super) async fn work(&mut self) -> Result<Progress, Trouble> {
         if !self.has_store_answered {
             let store = self.beneath.resources.store.clone();
-            self.ask("answer", store.ping()).await?;
+            self.beneath.ask("answer", store.ping()).await?;
         }
         if !self.unreconciled.is_empty() {
             self.reconcile().await?;
@@ -40,31 +40,13 @@ impl Writer {
         }
     }
 
-    /// Waits for the store, but not for ever.
-    async fn ask<T>(
-        &self,
-        what: &'static str,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Trouble> {
-        match timeout(self.beneath.settings.apply_timeout.0, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Trouble {
-                what: "store",
-                why: told(&error),
-            }),
-            Err(_) => Err(Trouble {
-                what: "store",
-                why: format!("it did not {what} in time"),
-            }),
-        }
-    }
-
     /// Compares the store's offsets with the group's before anything of a new partition is written.
     async fn reconcile(&mut self) -> Result<(), Trouble> {
         let topics = &self.beneath.resources.topics;
         let (group, results) = (topics.ledger_group(), topics.results());
         let store = self.beneath.resources.store.clone();
         let stored = self
+            .beneath
             .ask("give its offsets", store.offsets(&results))
             .await?;
         let cluster = &self.beneath.resources.cluster;
@@ -97,7 +79,8 @@ impl Writer {
                 "the store is ahead of the log, which must have been made anew: reading from its \
                  beginning"
             );
-            self.ask("forget offsets", store.forget_offsets(&results, &renewed))
+            self.beneath
+                .ask("forget offsets", store.forget_offsets(&results, &renewed))
                 .await?;
         }
         for (partition, from, until) in behind {
@@ -153,7 +136,7 @@ impl Writer {
         // letters are kept until Kafka has them all, whatever becomes of this future.
         self.prepared = Some(prepared);
         if let Some(prepared) = &self.prepared {
-            self.put_aside(&prepared.letters).await?;
+            self.beneath.put_aside(&prepared.letters).await?;
         }
         let Some(mut prepared) = self.prepared.take() else {
             return Ok(Progress::None);
@@ -244,7 +227,7 @@ impl Writer {
     }
 
     /// The group's offsets follow the store's; that they could not be written is no loss.
-    async fn commit(&self, prepared: &Prepared) {
+    async fn commit(&mut self, prepared: &Prepared) {
         let commits: Vec<_> = prepared
             .positions()
             .filter(|(partition, _)| self.assigned.contains(partition))
@@ -266,12 +249,34 @@ impl Writer {
             Err(_) => tracing::warn!("the group's offsets stay behind the store: no answer"),
         }
     }
+}
+
+// On what is shared, because a future that borrows the whole writer could not move between threads.
+impl Beneath {
+    /// Waits for the store, but not for ever.
+    async fn ask<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Trouble> {
+        match timeout(self.settings.apply_timeout.0, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Trouble {
+                what: "store",
+                why: told(&error),
+            }),
+            Err(_) => Err(Trouble {
+                what: "store",
+                why: format!("it did not {what} in time"),
+            }),
+        }
+    }
 
     /// Sends dead letters and waits until Kafka has them.
     async fn put_aside(&self, letters: &[Letter]) -> Result<(), Trouble> {
         let sent = letters
             .iter()
-            .map(|letter| self.beneath.producer.send(self.outgoing(letter)));
+            .map(|letter| self.producer.send(self.outgoing(letter)));
         try_join_all(sent).await.map_err(|error| Trouble {
             what: "dead letters",
             why: error.to_string(),
@@ -284,17 +289,17 @@ impl Writer {
                 reason = letter.reason,
                 "a receipt was put aside"
             );
-            self.beneath.metrics.dead_lettered(letter.reason);
+            self.metrics.dead_lettered(letter.reason);
         }
         Ok(())
     }
 
     fn outgoing(&self, letter: &Letter) -> Outgoing {
-        let topic = self.beneath.resources.topics.dead_letters();
+        let topic = self.resources.topics.dead_letters();
         let partition = letter
             .record
             .partition
-            .rem_euclid(self.beneath.dead_letter_partitions);
+            .rem_euclid(self.dead_letter_partitions);
         dead_letter(
             &letter.record,
             &topic,

@@ -1,0 +1,9 @@
+//! The ledger as a whole: on the local log with a store in memory, and on real Kafka with a real
+//! PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod kafka;
+mod local;
+mod rebalance;
+mod trouble;
+mod world;
