@@ -103,32 +103,44 @@ pub fn load<T: DeserializeOwned>(
     let mut table: Table = text
         .parse()
         .map_err(|e: toml::de::Error| SettingsError(vec![Complaint::new("file", e.to_string())]))?;
+    let mut texts = std::collections::BTreeMap::new();
     for (name, value) in environment {
-        let Some(path) = name.strip_prefix("BONGSU__") else {
-            continue;
-        };
+        let Some(path) = name.strip_prefix("BONGSU__") else { continue };
         let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         set(&mut table, &keys, parse_value(&value))
             .map_err(|m| SettingsError(vec![Complaint::new(name.clone(), m)]))?;
+        texts.insert(keys.join("."), (keys, value));
     }
+    loop {
+        match read(table.clone()) {
+            Ok(settings) => return Ok(settings),
+            Err((path, complaints)) => {
+                // `SLOT=1` for a text key: what looked like a number is the text after all.
+                let Some((keys, value)) = path.and_then(|p| texts.remove(&p)) else {
+                    return Err(SettingsError(complaints));
+                };
+                set(&mut table, &keys, Value::String(value))
+                    .map_err(|m| SettingsError(vec![Complaint::new(keys.join("."), m)]))?;
+            }
+        }
+    }
+}
+
+/// Reads a table; on failure the path of a wrong type, and every complaint.
+fn read<T: DeserializeOwned>(table: Table) -> Result<T, (Option<String>, Vec<Complaint>)> {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(Value::Table(table), &mut track);
     let read: Result<T, _> = serde_ignored::deserialize(deserializer, |path| {
-        unknown.push(Complaint::new(
-            path.to_string(),
-            "unknown key; see docs/configuration.md",
-        ));
+        unknown.push(Complaint::new(path.to_string(), "unknown key; see docs/configuration.md"));
     });
     match read {
         Ok(settings) if unknown.is_empty() => Ok(settings),
-        Ok(_) => Err(SettingsError(unknown)),
+        Ok(_) => Err((None, unknown)),
         Err(e) => {
-            unknown.push(Complaint::new(
-                track.path().to_string(),
-                e.to_string().trim().to_owned(),
-            ));
-            Err(SettingsError(unknown))
+            let path = track.path().to_string();
+            unknown.push(Complaint::new(path.clone(), e.to_string().trim().to_owned()));
+            Err((Some(path), unknown))
         }
     }
 }
@@ -192,6 +204,17 @@ mod tests {
                 count: 9
             }
         );
+    }
+
+    #[test]
+    fn a_text_from_the_environment_may_look_like_a_number() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Named {
+            slot: String,
+        }
+        let env = [("BONGSU__SLOT".to_owned(), "1".to_owned())];
+        assert_eq!(load::<Named>("", env).unwrap().slot, "1");
     }
 
     #[test]

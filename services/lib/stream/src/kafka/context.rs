@@ -4,6 +4,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 
 /// Writes a log line of librdkafka's.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -25,6 +26,10 @@ pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
 /// Writes a global error of a client's. librdkafka recovers from these by itself; what it does not
 /// recover from reaches the caller as the error of an operation.
 pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+        // The end of a tail: asked for, and no error.
+        return;
+    }
     tracing::warn!(target: "librdkafka", %error, reason, "kafka client error");
 }
 
