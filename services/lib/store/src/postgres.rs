@@ -11,7 +11,7 @@ use std::time::Duration;
 use bongsu_domain::DeliveryId;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, Postgres};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
 
 use crate::error::{OpenError, StoreError};
 use crate::fold::{Changes, Offsets, Plan, fold};
@@ -48,7 +48,8 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(acquire)
-            .connect_with(options)
+            // A slow statement of thousands of values is no line for a log; the caller measures.
+            .connect_with(options.disable_statement_logging())
             .await
             .map_err(|source| OpenError::Connect {
                 backend: "PostgreSQL",

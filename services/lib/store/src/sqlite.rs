@@ -12,7 +12,7 @@ use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlitePool};
 
 use crate::error::{OpenError, StoreError};
 use crate::fold::{Changes, Offsets, Plan, fold};
@@ -31,6 +31,11 @@ use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 const MAX_VALUES: usize = 32_000;
 /// How long a writer of another process (a backup, a person's shell) may hold the file.
 const BUSY: Duration = Duration::from_secs(10);
+/// Page cache of the writer, in KiB (negative is SQLite's way to say so). Ids are random, so every
+/// batch touches pages all over the indexes.
+const WRITER_CACHE: &str = "-32768";
+/// Pages of the log before they are moved to the file; the stock 1,000 moves them at every batch.
+const CHECKPOINT_PAGES: &str = "8000";
 
 /// The SQLite backend. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -55,9 +60,15 @@ impl SqliteStore {
             // In WAL mode a power cut may lose the last batches, never the file. The offsets are
             // lost with their batches, so those are read again.
             .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY);
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
         let writer = pool(1, acquire)
-            .connect_with(options.clone())
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("cache_size", WRITER_CACHE)
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES),
+            )
             .await
             .map_err(connect)?;
         migrate(&writer).await?;
@@ -74,7 +85,11 @@ impl SqliteStore {
     /// [`OpenError`].
     pub async fn open_memory(acquire: Duration) -> Result<Self, OpenError> {
         let writer = pool(1, acquire)
-            .connect_with(SqliteConnectOptions::new().in_memory(true))
+            .connect_with(
+                SqliteConnectOptions::new()
+                    .in_memory(true)
+                    .disable_statement_logging(),
+            )
             .await
             .map_err(connect)?;
         migrate(&writer).await?;
@@ -125,14 +140,28 @@ fn connect(source: sqlx::Error) -> OpenError {
     }
 }
 
+/// Gateway and ledger may open a new file at the same moment, and SQLite has no lock that a migrator
+/// could hold: the one that comes second fails, looks again and finds the tables made.
 async fn migrate(pool: &SqlitePool) -> Result<(), OpenError> {
-    crate::settings::MIGRATIONS
-        .run(pool)
-        .await
-        .map_err(|source| OpenError::Migrate {
-            backend: "SQLite",
-            source,
-        })
+    const TRIES: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match crate::settings::MIGRATIONS.run(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tried < TRIES => {
+                tracing::debug!(%error, tried, "the tables are looked at again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(source) => {
+                return Err(OpenError::Migrate {
+                    backend: "SQLite",
+                    source,
+                });
+            }
+        }
+    }
 }
 
 async fn lock_offsets(

@@ -26,7 +26,9 @@ const WATCH: &str = r#"
     rm -rf "$2"
     exit 1
 }
-echo ready
+# The tests may be gone by now; that must not end the watcher before its work is done.
+trap '' PIPE
+echo ready 2>/dev/null
 read -r _ || :
 "$1/pg_ctl" -D "$2/data" -m immediate -w stop >/dev/null 2>&1
 rm -rf "$2"
