@@ -94,7 +94,9 @@ enum ConfigAction {
 impl CommandLine {
     /// Does what was asked.
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         let done = runtime.block_on(self.dispatch());
         // Blocking readers of a watch must not hold the exit.
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -148,7 +150,11 @@ impl CommandLine {
 fn settings(config: &Config, action: &ConfigAction) -> anyhow::Result<()> {
     match action {
         ConfigAction::Check { services } => {
-            let services = if services.is_empty() { Service::ALL } else { services };
+            let services = if services.is_empty() {
+                Service::ALL
+            } else {
+                services
+            };
             config.check(services)?;
             say("the settings are fine");
         }
@@ -162,5 +168,8 @@ fn channels(words: &[String]) -> anyhow::Result<Vec<Channel>> {
     if words.is_empty() {
         return Ok(Channel::ALL.to_vec());
     }
-    words.iter().map(|w| Channel::parse(w).map_err(|e| Usage(e.to_string()).into())).collect()
+    words
+        .iter()
+        .map(|w| Channel::parse(w).map_err(|e| Usage(e.to_string()).into()))
+        .collect()
 }

@@ -90,19 +90,20 @@ impl World {
     }
 
     async fn store(&self, services: &[Service]) -> anyhow::Result<Option<Arc<dyn LedgerStore>>> {
-        let needed = services.iter().any(|s| matches!(s, Service::Gateway | Service::Ledger));
+        let needed = services
+            .iter()
+            .any(|s| matches!(s, Service::Gateway | Service::Ledger));
         if !needed {
             return Ok(None);
         }
-        Ok(Some(bongsu_store::open(&self.config.store).await.context("store")?))
+        Ok(Some(
+            bongsu_store::open(&self.config.store)
+                .await
+                .context("store")?,
+        ))
     }
 
-    fn gateway(
-        &self,
-        tasks: &mut Tasks,
-        store: Option<Arc<dyn LedgerStore>>,
-        shutdown: &Shutdown,
-    ) {
+    fn gateway(&self, tasks: &mut Tasks, store: Option<Arc<dyn LedgerStore>>, shutdown: &Shutdown) {
         let resources = bongsu_gateway::Resources {
             cluster: Arc::clone(&self.cluster),
             topics: self.topics.clone(),
@@ -114,7 +115,10 @@ impl World {
             id_seed: None,
         };
         let settings = self.config.gateway.clone();
-        tasks.spawn("gateway", bongsu_gateway::run(settings, resources, shutdown.child(), None));
+        tasks.spawn(
+            "gateway",
+            bongsu_gateway::run(settings, resources, shutdown.child(), None),
+        );
     }
 
     fn fanout(&self, tasks: &mut Tasks, schemas: &Arc<dyn SchemaLookup>, shutdown: &Shutdown) {
@@ -130,7 +134,10 @@ impl World {
             worker_id: Arc::clone(&self.worker_id),
         };
         let settings = self.config.fanout.clone();
-        tasks.spawn("fanout", bongsu_fanout::run(settings, resources, shutdown.child()));
+        tasks.spawn(
+            "fanout",
+            bongsu_fanout::run(settings, resources, shutdown.child()),
+        );
     }
 
     fn dispatch(
@@ -163,7 +170,10 @@ impl World {
             ]),
         };
         let settings = self.config.dispatch.clone();
-        tasks.spawn("dispatch", bongsu_dispatch::run(settings, resources, shutdown.child()));
+        tasks.spawn(
+            "dispatch",
+            bongsu_dispatch::run(settings, resources, shutdown.child()),
+        );
         Ok(())
     }
 
@@ -185,7 +195,10 @@ impl World {
             health: self.health.clone(),
         };
         let settings = self.config.ledger.clone();
-        tasks.spawn("ledger", bongsu_ledger::run(settings, resources, shutdown.child()));
+        tasks.spawn(
+            "ledger",
+            bongsu_ledger::run(settings, resources, shutdown.child()),
+        );
         Ok(())
     }
 }

@@ -108,7 +108,11 @@ impl Config {
             }
         }
         faults.dedup();
-        if faults.is_empty() { Ok(()) } else { Err(SettingsError(faults)) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(SettingsError(faults))
+        }
     }
 
     /// As TOML with secrets starred.
@@ -145,10 +149,26 @@ pub(crate) fn reference() -> String {
     let sections: [(&str, &str, Vec<KeyDoc>); 9] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
-        ("gateway", "The HTTP entrance.", bongsu_gateway::Settings::describe()),
-        ("fanout", "Events into deliveries.", bongsu_fanout::Settings::describe()),
-        ("dispatch", "Sending.", bongsu_dispatch::Settings::describe()),
-        ("ledger", "Status and statistics.", bongsu_ledger::Settings::describe()),
+        (
+            "gateway",
+            "The HTTP entrance.",
+            bongsu_gateway::Settings::describe(),
+        ),
+        (
+            "fanout",
+            "Events into deliveries.",
+            bongsu_fanout::Settings::describe(),
+        ),
+        (
+            "dispatch",
+            "Sending.",
+            bongsu_dispatch::Settings::describe(),
+        ),
+        (
+            "ledger",
+            "Status and statistics.",
+            bongsu_ledger::Settings::describe(),
+        ),
         ("store", "The database.", bongsu_store::Settings::describe()),
         (
             "channels.webhook.accounts.<name>",
@@ -162,11 +182,21 @@ pub(crate) fn reference() -> String {
         ),
     ];
     for (name, what, keys) in sections {
-        out.push_str(&format!("\n## [{name}]\n\n{what}\n\n| key | default | meaning |\n|---|---|---|\n"));
+        out.push_str(&format!(
+            "\n## [{name}]\n\n{what}\n\n| key | default | meaning |\n|---|---|---|\n"
+        ));
         for key in keys {
-            let default = if key.default.is_empty() { "unset".to_owned() } else { format!("`{}`", key.default) };
+            let default = if key.default.is_empty() {
+                "unset".to_owned()
+            } else {
+                format!("`{}`", key.default)
+            };
             let doc = key.doc.split_whitespace().collect::<Vec<_>>().join(" ");
-            out.push_str(&format!("| `{}` | {default} | {} |\n", key.key, doc.replace('|', "\\|")));
+            out.push_str(&format!(
+                "| `{}` | {default} | {} |\n",
+                key.key,
+                doc.replace('|', "\\|")
+            ));
         }
     }
     out.push_str(KAFKA);

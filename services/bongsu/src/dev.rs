@@ -73,7 +73,12 @@ async fn with_backend(
     shutdown: &Shutdown,
     json: bool,
 ) -> anyhow::Result<()> {
-    let port = |n: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if args.port == 0 { 0 } else { args.port + n }));
+    let port = |n: u16| {
+        SocketAddr::from((
+            Ipv4Addr::LOCALHOST,
+            if args.port == 0 { 0 } else { args.port + n },
+        ))
+    };
     let mut instances = Vec::new();
     for (n, kind) in (1..).zip(Kind::ALL) {
         let mut instance = Instance::new(*kind);
@@ -135,7 +140,11 @@ async fn play(
     } else {
         say(&summary.to_string());
     }
-    if summary.is_clean() { Ok(()) } else { Err(Broken("a promise broke".to_owned()).into()) }
+    if summary.is_clean() {
+        Ok(())
+    } else {
+        Err(Broken("a promise broke".to_owned()).into())
+    }
 }
 
 /// What a developer's installation differs in: few partitions, one copy, no keys, simulators as
@@ -149,16 +158,30 @@ async fn adapt(
     config.topics.partitions = 4;
     config.topics.replication = 1;
     config.topics.min_insync_replicas = 1;
-    config.gateway.listen = if gateway.port() == 0 { free_address().await? } else { gateway };
+    config.gateway.listen = if gateway.port() == 0 {
+        free_address().await?
+    } else {
+        gateway
+    };
     config.gateway.allow_anonymous = config.gateway.keys.is_empty();
     config.gateway.allow_private = true;
     config.store.url = Secret::new(match &args.data {
         None => "sqlite::memory:".to_owned(),
         Some(dir) => format!("sqlite:{}", dir.join("bongsu.db").display()),
     });
-    let webhook = config.channels.webhook.accounts.entry("default".to_owned()).or_default();
+    let webhook = config
+        .channels
+        .webhook
+        .accounts
+        .entry("default".to_owned())
+        .or_default();
     webhook.allow_private = true;
-    let discord = config.channels.discord.accounts.entry("default".to_owned()).or_default();
+    let discord = config
+        .channels
+        .discord
+        .accounts
+        .entry("default".to_owned())
+        .or_default();
     discord.api_base = url(simulators, Kind::Discord)?;
     Ok(())
 }

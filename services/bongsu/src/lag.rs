@@ -20,11 +20,7 @@ struct Row {
 }
 
 /// Prints the lag of every group of the pipeline.
-pub(crate) async fn lag(
-    cluster: &dyn Cluster,
-    topics: &Topics,
-    json: bool,
-) -> anyhow::Result<()> {
+pub(crate) async fn lag(cluster: &dyn Cluster, topics: &Topics, json: bool) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for (group, topic) in pairs(topics) {
         let lags = cluster.lag(&group, vec![topic.clone()]).await?;
@@ -43,10 +39,16 @@ pub(crate) async fn lag(
         say_json(&rows);
         return Ok(());
     }
-    say(&format!("{:<32} {:<32} {:>10} {:>18}", "GROUP", "TOPIC", "LAG", "WORST PARTITION"));
+    say(&format!(
+        "{:<32} {:<32} {:>10} {:>18}",
+        "GROUP", "TOPIC", "LAG", "WORST PARTITION"
+    ));
     for row in rows {
         let worst = format!("{} ({})", row.worst_partition, row.worst_lag);
-        say(&format!("{:<32} {:<32} {:>10} {:>18}", row.group, row.topic, row.lag, worst));
+        say(&format!(
+            "{:<32} {:<32} {:>10} {:>18}",
+            row.group, row.topic, row.lag, worst
+        ));
     }
     Ok(())
 }

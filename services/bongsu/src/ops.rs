@@ -35,8 +35,11 @@ pub(crate) async fn serve(
 
 async fn ready(State(ops): State<Ops>) -> impl IntoResponse {
     let unready = ops.health.unready();
-    let status =
-        if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if unready.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, axum::Json(unready))
 }
 

@@ -9,9 +9,7 @@ use anyhow::Context as _;
 use bongsu_domain::{Class, Timestamp, partition_of};
 use bongsu_runtime::Clock;
 use bongsu_schemas::records::{Address, ChannelPlan, Content, Recipient, Target};
-use bongsu_schemas::{
-    Codec, NotificationEvent, Topics, check_event, headers, parse_json_event,
-};
+use bongsu_schemas::{Codec, NotificationEvent, Topics, check_event, headers, parse_json_event};
 use bongsu_stream::port::{Cluster, Headers, Outgoing, Producer};
 use serde::Serialize;
 
@@ -86,9 +84,11 @@ pub(crate) async fn publish(
         if json {
             say_json(&sent);
         } else {
-            let at = sent.offset.map_or("not published (dry run)".to_owned(), |o| {
-                format!("{}[{}] at offset {o}", sent.topic, sent.partition)
-            });
+            let at = sent
+                .offset
+                .map_or("not published (dry run)".to_owned(), |o| {
+                    format!("{}[{}] at offset {o}", sent.topic, sent.partition)
+                });
             say(&format!("{} of {}: {at}", sent.id, sent.sender));
         }
     }
@@ -121,16 +121,23 @@ async fn send<'a>(
         Class::Transactional => "events",
         Class::Bulk => "events.bulk",
     };
-    Ok(Published { id: &event.id, sender: &event.sender, topic: short, partition, offset })
+    Ok(Published {
+        id: &event.id,
+        sender: &event.sender,
+        topic: short,
+        partition,
+        offset,
+    })
 }
 
 fn read(args: &PublishArgs) -> anyhow::Result<Vec<NotificationEvent>> {
-    let Some(path) = &args.file else { return Ok(vec![from_flags(args)]) };
+    let Some(path) = &args.file else {
+        return Ok(vec![from_flags(args)]);
+    };
     let input: Box<dyn std::io::BufRead> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
-        let file =
-            std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
         Box::new(std::io::BufReader::new(file))
     };
     let mut events = Vec::new();
@@ -151,9 +158,15 @@ fn read(args: &PublishArgs) -> anyhow::Result<Vec<NotificationEvent>> {
 
 fn from_flags(args: &PublishArgs) -> NotificationEvent {
     let body = args.body.clone();
-    let title = args.title.clone().or_else(|| body.is_none().then(|| "Hello".to_owned()));
+    let title = args
+        .title
+        .clone()
+        .or_else(|| body.is_none().then(|| "Hello".to_owned()));
     NotificationEvent {
-        id: args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+        id: args
+            .id
+            .clone()
+            .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
         sender: args.sender.clone().unwrap_or_default(),
         target: Target {
             recipients: vec![Recipient {
@@ -167,8 +180,15 @@ fn from_flags(args: &PublishArgs) -> NotificationEvent {
             }],
             audience: None,
         },
-        plan: ChannelPlan { channels: vec![args.channel.clone()], fallback: Vec::new() },
-        content: Content { title, body, ..Content::default() },
+        plan: ChannelPlan {
+            channels: vec![args.channel.clone()],
+            fallback: Vec::new(),
+        },
+        content: Content {
+            title,
+            body,
+            ..Content::default()
+        },
         ..NotificationEvent::default()
     }
 }

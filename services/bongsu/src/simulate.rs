@@ -40,13 +40,14 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
     telemetry::init_logging("info", telemetry::LogFormat::Text);
     let faults: Faults = match &args.faults {
         None => Faults::default(),
-        Some(text) => serde_json::from_str(text)
-            .map_err(|e| Usage(format!("--faults: {e}")))?,
+        Some(text) => serde_json::from_str(text).map_err(|e| Usage(format!("--faults: {e}")))?,
     };
     let mut instances = Vec::new();
     for (port, word) in (args.port..).zip(&args.providers) {
         let kind = Kind::parse(word).ok_or_else(|| {
-            Usage(format!("`{word}` has no simulator; there are webhook and discord"))
+            Usage(format!(
+                "`{word}` has no simulator; there are webhook and discord"
+            ))
         })?;
         let mut instance = Instance::new(kind);
         instance.bind = SocketAddr::new(args.host, if args.port == 0 { 0 } else { port });

@@ -35,7 +35,10 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
     let data = kept(RECORD_BYTES, settings.retention);
     let mut events = data.clone();
     // Repeats are judged by broker time, which no publisher's clock can move.
-    events.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+    events.insert(
+        "message.timestamp.type".to_owned(),
+        "LogAppendTime".to_owned(),
+    );
     let mut out: Vec<(Arc<str>, BTreeMap<String, String>)> = Vec::new();
     for class in Class::ALL {
         out.push((topics.events(*class), events.clone()));
@@ -44,7 +47,10 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
         }
     }
     out.push((topics.results(), data));
-    out.push((topics.dead_letters(), kept(DEAD_LETTER_BYTES, settings.dead_letter_retention)));
+    out.push((
+        topics.dead_letters(),
+        kept(DEAD_LETTER_BYTES, settings.dead_letter_retention),
+    ));
     out.push((
         topics.schemas(),
         BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),

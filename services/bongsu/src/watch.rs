@@ -42,11 +42,19 @@ pub(crate) async fn watch(
     let ranges: Vec<TailRange> = (0..partitions)
         .map(|p| TailRange {
             partition: TopicPartition::new(Arc::clone(&results), p),
-            from: if args.from_beginning { From::Beginning } else { From::Offset(i64::MAX) },
+            from: if args.from_beginning {
+                From::Beginning
+            } else {
+                From::Offset(i64::MAX)
+            },
             until: None,
         })
         .collect();
-    let ranges = if args.from_beginning { ranges } else { at_the_end(&*cluster, ranges).await? };
+    let ranges = if args.from_beginning {
+        ranges
+    } else {
+        at_the_end(&*cluster, ranges).await?
+    };
     let mut follower = cluster.follow(ranges, Isolation::Committed)?;
     let codec = Codec::default();
     let mut seen = 0;
@@ -67,11 +75,18 @@ async fn at_the_end(
     cluster: &dyn Cluster,
     ranges: Vec<TailRange>,
 ) -> anyhow::Result<Vec<TailRange>> {
-    let topic = ranges.first().map(|r| r.partition.topic.to_string()).unwrap_or_default();
+    let topic = ranges
+        .first()
+        .map(|r| r.partition.topic.to_string())
+        .unwrap_or_default();
     let ends = cluster.lag("bongsu-watch", vec![topic]).await?;
     Ok(ends
         .into_iter()
-        .map(|l| TailRange { partition: l.partition, from: From::Offset(l.end), until: None })
+        .map(|l| TailRange {
+            partition: l.partition,
+            from: From::Offset(l.end),
+            until: None,
+        })
         .collect())
 }
 
@@ -79,7 +94,10 @@ fn show(codec: &Codec, record: &Record, args: &WatchArgs, json: bool) -> bool {
     let receipt: Receipt = match codec.decode(record.value.as_deref().unwrap_or_default()) {
         Ok(receipt) => receipt,
         Err(error) => {
-            complain(&format!("{}[{}]@{}: {error}", record.topic, record.partition, record.offset));
+            complain(&format!(
+                "{}[{}]@{}: {error}",
+                record.topic, record.partition, record.offset
+            ));
             return false;
         }
     };
@@ -98,7 +116,11 @@ fn show(codec: &Codec, record: &Record, args: &WatchArgs, json: bool) -> bool {
 /// One receipt for people.
 pub(crate) fn line(r: &Receipt) -> String {
     let at = Timestamp::from(r.at);
-    let reason = if r.reason == "none" { String::new() } else { format!(" ({})", r.reason) };
+    let reason = if r.reason == "none" {
+        String::new()
+    } else {
+        format!(" ({})", r.reason)
+    };
     let channel = r.channel.as_deref().unwrap_or("event");
     let recipient = r.recipient.as_deref().unwrap_or("-");
     let took = r

@@ -19,7 +19,12 @@ pub(crate) enum Backend {
     /// Brokers that were given.
     Given(String),
     /// Kafka that was started here and is stopped at the end.
-    Started { script: PathBuf, dir: PathBuf, keep: bool, bootstrap: String },
+    Started {
+        script: PathBuf,
+        dir: PathBuf,
+        keep: bool,
+        bootstrap: String,
+    },
     /// Memory, and why.
     Local(String),
 }
@@ -43,7 +48,9 @@ impl Backend {
         match start(args.data.as_deref()).await {
             Ok(started) => Ok(started),
             Err(error) if args.kafka => Err(error),
-            Err(error) => Ok(Self::Local(format!("because Kafka cannot be started here: {error:#}"))),
+            Err(error) => Ok(Self::Local(format!(
+                "because Kafka cannot be started here: {error:#}"
+            ))),
         }
     }
 
@@ -51,9 +58,15 @@ impl Backend {
     pub(crate) fn announcement(&self) -> String {
         match self {
             Self::Given(bootstrap) => format!("log: Kafka at {bootstrap}, as given"),
-            Self::Started { bootstrap, keep, .. } => format!(
+            Self::Started {
+                bootstrap, keep, ..
+            } => format!(
                 "log: real Kafka, started here at {bootstrap}{}",
-                if *keep { ", data kept" } else { ", gone at the end" }
+                if *keep {
+                    ", data kept"
+                } else {
+                    ", gone at the end"
+                }
             ),
             Self::Local(why) => {
                 format!("log: LOCAL, in memory and in this process only ({why})")
@@ -75,7 +88,12 @@ impl Backend {
 
     /// Stops what was started.
     pub(crate) async fn stop(self) {
-        let Self::Started { script, dir, keep, .. } = self else { return };
+        let Self::Started {
+            script, dir, keep, ..
+        } = self
+        else {
+            return;
+        };
         let mut command = Command::new(&script);
         command.arg("stop").arg("--dir").arg(&dir);
         if keep {
@@ -84,7 +102,10 @@ impl Backend {
         match command.output().await {
             Ok(output) if output.status.success() => {}
             Ok(output) => complain(&String::from_utf8_lossy(&output.stderr)),
-            Err(error) => complain(&format!("Kafka in {} was not stopped: {error}", dir.display())),
+            Err(error) => complain(&format!(
+                "Kafka in {} was not stopped: {error}",
+                dir.display()
+            )),
         }
     }
 }
@@ -104,7 +125,10 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Backend> {
         .await
         .with_context(|| script.display().to_string())?;
     if !output.status.success() {
-        anyhow::bail!("{}", String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        anyhow::bail!(
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim().to_owned()
+        );
     }
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{} start --json", script.display()))?;
@@ -113,7 +137,12 @@ async fn start(data: Option<&Path>) -> anyhow::Result<Backend> {
         .and_then(serde_json::Value::as_str)
         .context("scripts/kafka names no bootstrap")?
         .to_owned();
-    Ok(Backend::Started { script, dir, keep, bootstrap })
+    Ok(Backend::Started {
+        script,
+        dir,
+        keep,
+        bootstrap,
+    })
 }
 
 /// `scripts/kafka` of the checkout: where `scripts/dev` says, under the current directory, or beside
@@ -125,10 +154,14 @@ fn find_script() -> anyhow::Result<PathBuf> {
     }
     places.push(PathBuf::from("scripts/kafka"));
     if let Ok(exe) = std::env::current_exe() {
-        places.extend(exe.ancestors().skip(2).take(2).map(|dir| dir.join("scripts/kafka")));
+        places.extend(
+            exe.ancestors()
+                .skip(2)
+                .take(2)
+                .map(|dir| dir.join("scripts/kafka")),
+        );
     }
-    places
-        .into_iter()
-        .find(|path| path.exists())
-        .context("scripts/kafka is not there; run it from the checkout, or name brokers with --bootstrap")
+    places.into_iter().find(|path| path.exists()).context(
+        "scripts/kafka is not there; run it from the checkout, or name brokers with --bootstrap",
+    )
 }

@@ -74,7 +74,11 @@ impl std::fmt::Display for Summary {
             self.lost,
             self.duplicates,
             self.order_violations,
-            if self.is_clean() { "every promise held" } else { "A PROMISE BROKE" }
+            if self.is_clean() {
+                "every promise held"
+            } else {
+                "A PROMISE BROKE"
+            }
         )
     }
 }
@@ -87,7 +91,9 @@ pub(crate) async fn play(
     shutdown: &Shutdown,
     json: bool,
 ) -> anyhow::Result<Summary> {
-    let webhook = simulators.get(Kind::Webhook).context("no webhook simulator")?;
+    let webhook = simulators
+        .get(Kind::Webhook)
+        .context("no webhook simulator")?;
     webhook.set_faults(Faults {
         latency_ms: 20,
         fail_ratio: 0.02,
@@ -96,7 +102,9 @@ pub(crate) async fn play(
         seed: 7,
         ..Faults::default()
     })?;
-    let mut follower = world.cluster.follow(ranges(world).await?, Isolation::Committed)?;
+    let mut follower = world
+        .cluster
+        .follow(ranges(world).await?, Isolation::Committed)?;
     let begun = Instant::now();
     let (sent, expected) = publish(places).await?;
     let mut outcomes = BTreeSet::new();
@@ -112,7 +120,9 @@ pub(crate) async fn play(
             },
         };
         for record in records {
-            let receipt: Receipt = world.codec.decode(record.value.as_deref().unwrap_or_default())?;
+            let receipt: Receipt = world
+                .codec
+                .decode(record.value.as_deref().unwrap_or_default())?;
             if outcomes.is_empty() {
                 first_receipt_ms = begun.elapsed().as_millis();
             }
@@ -144,7 +154,10 @@ pub(crate) async fn play(
 
 async fn ranges(world: &World) -> anyhow::Result<Vec<TailRange>> {
     let results = world.topics.results();
-    let ends = world.cluster.lag("bongsu-demo", vec![results.to_string()]).await?;
+    let ends = world
+        .cluster
+        .lag("bongsu-demo", vec![results.to_string()])
+        .await?;
     Ok(ends
         .into_iter()
         .map(|l| TailRange {
@@ -181,7 +194,11 @@ async fn publish(places: &Places) -> anyhow::Result<(usize, Value)> {
             .await
             .context("publishing")?;
         if response.status() != reqwest::StatusCode::ACCEPTED {
-            anyhow::bail!("the gateway answered {}: {}", response.status(), response.text().await?);
+            anyhow::bail!(
+                "the gateway answered {}: {}",
+                response.status(),
+                response.text().await?
+            );
         }
     }
     Ok((sent, Value::Array(expected)))

@@ -64,18 +64,31 @@ async fn status(State(page): State<Page>) -> axum::Json<Value> {
     let world = &page.world;
     let mut lags = Vec::new();
     for class in Class::ALL {
-        lags.push((world.topics.fanout_group(), world.topics.events(*class).to_string()));
+        lags.push((
+            world.topics.fanout_group(),
+            world.topics.events(*class).to_string(),
+        ));
         for channel in Channel::ALL {
             let topic = world.topics.deliveries(*channel, *class).to_string();
             lags.push((world.topics.dispatch_group(*channel), topic));
         }
     }
-    lags.push((world.topics.ledger_group(), world.topics.results().to_string()));
+    lags.push((
+        world.topics.ledger_group(),
+        world.topics.results().to_string(),
+    ));
     let mut rows = Vec::new();
     for (group, topic) in lags {
-        let lag = world.cluster.lag(&group, vec![topic.clone()]).await.ok().map(|lags| {
-            lags.iter().map(|l| l.end - l.committed.unwrap_or(0)).sum::<i64>()
-        });
+        let lag = world
+            .cluster
+            .lag(&group, vec![topic.clone()])
+            .await
+            .ok()
+            .map(|lags| {
+                lags.iter()
+                    .map(|l| l.end - l.committed.unwrap_or(0))
+                    .sum::<i64>()
+            });
         rows.push(json!({"group": group, "topic": topic, "lag": lag}));
     }
     axum::Json(json!({

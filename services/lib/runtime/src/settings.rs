@@ -105,7 +105,9 @@ pub fn load<T: DeserializeOwned>(
         .map_err(|e: toml::de::Error| SettingsError(vec![Complaint::new("file", e.to_string())]))?;
     let mut texts = std::collections::BTreeMap::new();
     for (name, value) in environment {
-        let Some(path) = name.strip_prefix("BONGSU__") else { continue };
+        let Some(path) = name.strip_prefix("BONGSU__") else {
+            continue;
+        };
         let keys: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         set(&mut table, &keys, parse_value(&value))
             .map_err(|m| SettingsError(vec![Complaint::new(name.clone(), m)]))?;
@@ -132,14 +134,20 @@ fn read<T: DeserializeOwned>(table: Table) -> Result<T, (Option<String>, Vec<Com
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(Value::Table(table), &mut track);
     let read: Result<T, _> = serde_ignored::deserialize(deserializer, |path| {
-        unknown.push(Complaint::new(path.to_string(), "unknown key; see docs/configuration.md"));
+        unknown.push(Complaint::new(
+            path.to_string(),
+            "unknown key; see docs/configuration.md",
+        ));
     });
     match read {
         Ok(settings) if unknown.is_empty() => Ok(settings),
         Ok(_) => Err((None, unknown)),
         Err(e) => {
             let path = track.path().to_string();
-            unknown.push(Complaint::new(path.clone(), e.to_string().trim().to_owned()));
+            unknown.push(Complaint::new(
+                path.clone(),
+                e.to_string().trim().to_owned(),
+            ));
             Err((Some(path), unknown))
         }
     }

@@ -96,7 +96,10 @@ pub(crate) async fn wait_for_outcomes(
 
 /// The ends of `results` now.
 pub(crate) async fn results_ends(world: &World) -> anyhow::Result<TailEnds> {
-    let lags = world.cluster.lag("bongsu-audit", vec!["bongsu.results".to_owned()]).await?;
+    let lags = world
+        .cluster
+        .lag("bongsu-audit", vec!["bongsu.results".to_owned()])
+        .await?;
     Ok(lags.into_iter().map(|l| (l.partition, l.end)).collect())
 }
 
@@ -108,7 +111,11 @@ pub(crate) async fn outcomes(
 ) -> anyhow::Result<Outcomes> {
     let ranges = since
         .iter()
-        .map(|(tp, from)| TailRange { partition: tp.clone(), from: From::Offset(*from), until: None })
+        .map(|(tp, from)| TailRange {
+            partition: tp.clone(),
+            from: From::Offset(*from),
+            until: None,
+        })
         .collect();
     let found: Arc<Mutex<(Outcomes, Option<String>)>> = Arc::default();
     let sink = Arc::clone(&found);
@@ -131,7 +138,10 @@ pub(crate) async fn outcomes(
             Ok(_) => {}
         }
     });
-    world.cluster.read_tails(ranges, Isolation::Uncommitted, each).await?;
+    world
+        .cluster
+        .read_tails(ranges, Isolation::Uncommitted, each)
+        .await?;
     let (outcomes, error) =
         std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
     anyhow::ensure!(error.is_none(), "results cannot be read: {error:?}");
@@ -143,8 +153,19 @@ pub(crate) async fn requests(world: &World) -> anyhow::Result<Vec<Request>> {
     const PAGE: usize = 50_000;
     let mut out: Vec<Request> = Vec::new();
     loop {
-        let url = format!("{}/_sim/requests?from={}&limit={PAGE}", world.simulator, out.len());
-        let text = world.client.get(url).send().await?.error_for_status()?.text().await?;
+        let url = format!(
+            "{}/_sim/requests?from={}&limit={PAGE}",
+            world.simulator,
+            out.len()
+        );
+        let text = world
+            .client
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .text()
+            .await?;
         let before = out.len();
         for line in text.lines() {
             out.push(serde_json::from_str(line).with_context(|| line.to_owned())?);
@@ -165,7 +186,10 @@ pub(crate) fn audit(
     let mut copies: HashMap<&str, usize> = HashMap::new();
     let mut arrived: HashSet<(&str, &str)> = HashSet::new();
     let mut highest: HashMap<(&str, &str), i64> = HashMap::new();
-    let mut out = Audit { sent: load.events, ..Audit::default() };
+    let mut out = Audit {
+        sent: load.events,
+        ..Audit::default()
+    };
     let mut latency: Histogram<u64> = Histogram::new(3)?;
     for r in requests {
         let seq = r.seq.context("a request without a number")?;
@@ -195,7 +219,11 @@ pub(crate) fn audit(
         .values()
         .filter(|seen| !seen.iter().any(|o| o.outcome == "accepted"))
         .count();
-    let last = requests.iter().map(|r| r.read_us).max().unwrap_or(published.begin_us);
+    let last = requests
+        .iter()
+        .map(|r| r.read_us)
+        .max()
+        .unwrap_or(published.begin_us);
     out.seconds = seconds(last.saturating_sub(published.begin_us));
     out.p50_ms = millis(latency.value_at_quantile(0.5));
     out.p99_ms = millis(latency.value_at_quantile(0.99));
@@ -206,8 +234,14 @@ pub(crate) fn audit(
 
 /// From the moment an event was due to the moment the simulator had read its request.
 fn latency_us(load: &Load, published: Published, r: &Request) -> u64 {
-    let Some(rate) = load.rate else { return r.read_us.saturating_sub(published.begin_us) };
-    let s: usize = r.sender.rsplit_once('-').and_then(|(_, s)| s.parse().ok()).unwrap_or(0);
+    let Some(rate) = load.rate else {
+        return r.read_us.saturating_sub(published.begin_us);
+    };
+    let s: usize = r
+        .sender
+        .rsplit_once('-')
+        .and_then(|(_, s)| s.parse().ok())
+        .unwrap_or(0);
     let n: usize = r.event_id.parse().unwrap_or(0);
     let i = n * load.senders + s;
     #[expect(

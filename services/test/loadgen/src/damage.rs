@@ -37,11 +37,31 @@ pub(crate) fn kinds(load: &Load) -> Vec<Damaged> {
     let mut unknown_schema = vec![0xC3, 0x01, 1, 2, 3, 4, 5, 6, 7, 8];
     unknown_schema.extend_from_slice(b"body");
     vec![
-        Damaged { reason: "unreadable", key: key.clone(), value: noise(500 * 1024) },
-        Damaged { reason: "unknown_schema", key: key.clone(), value: unknown_schema },
-        Damaged { reason: "key_mismatch", key: Vec::new(), value: event(&sender, "webhook", 1) },
-        Damaged { reason: "key_mismatch", key: key.clone(), value: event("other", "webhook", 1) },
-        Damaged { reason: "unknown_channel", key: key.clone(), value: event(&sender, "pigeon", 1) },
+        Damaged {
+            reason: "unreadable",
+            key: key.clone(),
+            value: noise(500 * 1024),
+        },
+        Damaged {
+            reason: "unknown_schema",
+            key: key.clone(),
+            value: unknown_schema,
+        },
+        Damaged {
+            reason: "key_mismatch",
+            key: Vec::new(),
+            value: event(&sender, "webhook", 1),
+        },
+        Damaged {
+            reason: "key_mismatch",
+            key: key.clone(),
+            value: event("other", "webhook", 1),
+        },
+        Damaged {
+            reason: "unknown_channel",
+            key: key.clone(),
+            value: event(&sender, "pigeon", 1),
+        },
         Damaged {
             reason: "event_too_large",
             key,
@@ -111,13 +131,20 @@ pub(crate) async fn missing(
 }
 
 async fn letters(world: &World) -> anyhow::Result<Vec<Record>> {
-    let ranges = (0..PARTITIONS).map(|p| range("bongsu.dead-letters", p, 0)).collect();
+    let ranges = (0..PARTITIONS)
+        .map(|p| range("bongsu.dead-letters", p, 0))
+        .collect();
     let found: Arc<Mutex<Vec<Record>>> = Arc::default();
     let sink = Arc::clone(&found);
     let each = Box::new(move |record: Record| {
-        sink.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        sink.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(record);
     });
-    world.cluster.read_tails(ranges, Isolation::Committed, each).await?;
+    world
+        .cluster
+        .read_tails(ranges, Isolation::Committed, each)
+        .await?;
     let letters = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(letters)
 }

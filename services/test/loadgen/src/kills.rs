@@ -28,7 +28,10 @@ pub(crate) struct Allowance {
 pub(crate) fn allowance(kill: &Kill, requests: &[Request], outcomes: &Outcomes) -> Allowance {
     let last_of_killed = last_reads(kill, requests);
     let mut successor: BTreeMap<i32, u64> = BTreeMap::new();
-    for r in requests.iter().filter(|r| r.worker != kill.worker && r.read_us > kill.at_us) {
+    for r in requests
+        .iter()
+        .filter(|r| r.worker != kill.worker && r.read_us > kill.at_us)
+    {
         if last_of_killed.contains_key(&r.partition()) {
             successor.entry(r.partition()).or_insert(r.read_us);
         }
@@ -38,7 +41,9 @@ pub(crate) fn allowance(kill: &Kill, requests: &[Request], outcomes: &Outcomes) 
         .filter(|r| {
             r.worker == kill.worker
                 && r.arrived()
-                && successor.get(&r.partition()).is_none_or(|first| r.read_us < *first)
+                && successor
+                    .get(&r.partition())
+                    .is_none_or(|first| r.read_us < *first)
         })
         .map(|r| r.delivery_id.as_str())
         .collect();

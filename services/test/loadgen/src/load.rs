@@ -67,12 +67,15 @@ impl Load {
 
     /// Events of the senders that `mine` selects, in order.
     fn numbers(&self, mine: impl Fn(usize) -> bool) -> Vec<usize> {
-        (0..self.events).filter(|i| mine(self.place(*i).0)).collect()
+        (0..self.events)
+            .filter(|i| mine(self.place(*i).0))
+            .collect()
     }
 
     fn due(&self, begin: Instant, i: usize) -> Option<Instant> {
         #[expect(clippy::cast_precision_loss, reason = "event numbers are small")]
-        self.rate.map(|rate| begin + Duration::from_secs_f64(i as f64 / rate))
+        self.rate
+            .map(|rate| begin + Duration::from_secs_f64(i as f64 / rate))
     }
 }
 
@@ -97,11 +100,16 @@ pub(crate) async fn publish(load: Arc<Load>) -> anyhow::Result<Published> {
     while let Some(done) = publishers.join_next().await {
         done??;
     }
-    Ok(Published { begin_us, seconds: begin.elapsed().as_secs_f64() })
+    Ok(Published {
+        begin_us,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 async fn over_http(load: &Load, k: usize, begin: Instant) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .build()?;
     let url = format!("{}/v1/events", load.gateway);
     let numbers = load.numbers(|s| s.is_multiple_of(2) && (s / 2) % HTTP_PUBLISHERS == k);
     let mut rest = numbers.as_slice();
@@ -142,8 +150,21 @@ async fn over_http(load: &Load, k: usize, begin: Instant) -> anyhow::Result<()> 
 
 async fn with_kcat(load: &Load, begin: Instant) -> anyhow::Result<()> {
     let mut kcat = Command::new("kcat")
-        .args(["-P", "-b", &load.bootstrap, "-t", "bongsu.events", "-K", "\t"])
-        .args(["-X", "partitioner=murmur2_random", "-X", "enable.idempotence=true"])
+        .args([
+            "-P",
+            "-b",
+            &load.bootstrap,
+            "-t",
+            "bongsu.events",
+            "-K",
+            "\t",
+        ])
+        .args([
+            "-X",
+            "partitioner=murmur2_random",
+            "-X",
+            "enable.idempotence=true",
+        ])
         .args(["-X", "linger.ms=5", "-H", "bongsu-client-id=kcat"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -184,6 +205,8 @@ async fn with_kcat(load: &Load, begin: Instant) -> anyhow::Result<()> {
 
 /// The wall clock, microseconds since the epoch.
 pub(crate) fn wall_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,15 @@
 //! Benchmarks and drills on real processes and real Kafka, counted at the simulators.
 //!
 //! `scripts/bench` and `scripts/chaos` build the executables and call this.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to people")]
-#![expect(clippy::disallowed_methods, reason = "a tool outside the services' task tree")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool that talks to people"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a tool outside the services' task tree"
+)]
 
 mod audit;
 mod damage;
@@ -57,7 +64,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("another TLS provider was chosen already");
     }
     match run(&Arguments::parse()) {
@@ -74,7 +84,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let results = runtime.block_on(scenarios::run(arguments))?;
     let mut all_kept = true;
     for result in &results {

@@ -34,7 +34,11 @@ impl Process {
             .spawn()
             .with_context(|| program.display().to_string())?;
         let pid = child.id().context("the process has no id")?;
-        Ok(Self { name: name.to_owned(), child, pid })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            pid,
+        })
     }
 
     /// User and system time so far, in microseconds.
@@ -70,7 +74,11 @@ fn signal(pid: u32, number: i32) -> anyhow::Result<()> {
     let pid = i32::try_from(pid)?;
     // SAFETY: kill(2) takes two integers and touches no memory of ours.
     let sent = unsafe { libc::kill(pid, number) };
-    anyhow::ensure!(sent == 0, "signal {number} to {pid}: {}", std::io::Error::last_os_error());
+    anyhow::ensure!(
+        sent == 0,
+        "signal {number} to {pid}: {}",
+        std::io::Error::last_os_error()
+    );
     Ok(())
 }
 

@@ -110,7 +110,8 @@ impl Drills {
     }
 
     async fn chaos(&mut self) -> anyhow::Result<()> {
-        self.closed_loop("capacity", if self.quick { 10_000 } else { 40_000 }).await?;
+        self.closed_loop("capacity", if self.quick { 10_000 } else { 40_000 })
+            .await?;
         if self.wanted("restart_every_service") {
             self.restart_every_service().await?;
         }
@@ -151,16 +152,28 @@ impl Drills {
         println!(
             "{run}: {} events of {senders} senders, {}",
             load.events,
-            rate.map_or("as fast as it goes".to_owned(), |r| format!("{r:.0} per second"))
+            rate.map_or("as fast as it goes".to_owned(), |r| format!(
+                "{r:.0} per second"
+            ))
         );
         let since = results_ends(&self.world).await?;
         let cpu = self.world.cpu();
         let publishing = tokio::spawn(publish(Arc::clone(&load)));
-        Ok(Running { load, since, cpu, publishing })
+        Ok(Running {
+            load,
+            since,
+            cpu,
+            publishing,
+        })
     }
 
     async fn finish(&mut self, running: Running) -> anyhow::Result<Finished> {
-        let Running { load, since, cpu, publishing } = running;
+        let Running {
+            load,
+            since,
+            cpu,
+            publishing,
+        } = running;
         let published = publishing.await??;
         let outcomes = wait_for_outcomes(&mut self.world, &load, &since, PATIENCE).await?;
         let requests = requests(&self.world).await?;
@@ -175,7 +188,13 @@ impl Drills {
                 (name, spent as f64 / load.events.max(1) as f64)
             })
             .collect();
-        Ok(Finished { audit, requests, outcomes, cpu_us_per_service, published })
+        Ok(Finished {
+            audit,
+            requests,
+            outcomes,
+            cpu_us_per_service,
+            published,
+        })
     }
 
     /// Adds a result; `bound` is how many duplicates the scenario allows.
@@ -245,7 +264,9 @@ impl Drills {
     async fn open_loop(&mut self) -> anyhow::Result<()> {
         let rate = self.capacity / 2.0;
         let seconds = if self.quick { 15.0 } else { 60.0 };
-        let running = self.begin("open_loop", events_of(rate, seconds), Some(rate)).await?;
+        let running = self
+            .begin("open_loop", events_of(rate, seconds), Some(rate))
+            .await?;
         let finished = self.finish(running).await?;
         let a = &finished.audit;
         let more = json!({"rate": rate, "p50_ms": a.p50_ms, "p99_ms": a.p99_ms, "max_ms": a.max_ms,
@@ -283,7 +304,9 @@ impl Drills {
         let rate = self.capacity / 2.0;
         let (kills, pause) = if self.quick { (2, 12.0) } else { (10, 25.0) };
         let total = f64::from(kills) * pause + 10.0;
-        let running = self.begin("kill", events_of(rate, total), Some(rate)).await?;
+        let running = self
+            .begin("kill", events_of(rate, total), Some(rate))
+            .await?;
         let mut killed = Vec::new();
         for _ in 0..kills {
             // Random within the pause, so that kills fall anywhere in commits and batches.
@@ -294,7 +317,10 @@ impl Drills {
             let process = self.world.take(&name)?;
             let at_us = wall_us();
             process.kill().await?;
-            killed.push(Kill { worker: name, at_us });
+            killed.push(Kill {
+                worker: name,
+                at_us,
+            });
             self.world.start_dispatch()?;
         }
         let finished = self.finish(running).await?;
@@ -309,7 +335,9 @@ impl Drills {
             reason = "a rate of thousands"
         )]
         let unacknowledged = (self.capacity * 0.05).ceil() as usize;
-        let ceiling_kept = allowances.iter().all(|a| a.bound <= a.open + unacknowledged);
+        let ceiling_kept = allowances
+            .iter()
+            .all(|a| a.bound <= a.open + unacknowledged);
         let mut open: Vec<usize> = allowances.iter().map(|a| a.open).collect();
         open.sort_unstable();
         let median_open = open.get(open.len() / 2).copied().unwrap_or(0);
@@ -345,7 +373,10 @@ impl Drills {
     async fn requests_so_far(&self) -> anyhow::Result<u64> {
         let url = format!("{}/_sim/counts", self.world.simulator);
         let counts: Value = self.world.client.get(url).send().await?.json().await?;
-        counts.get("requests").and_then(Value::as_u64).context("no count of requests")
+        counts
+            .get("requests")
+            .and_then(Value::as_u64)
+            .context("no count of requests")
     }
 
     async fn kill_fanout(&mut self) -> anyhow::Result<()> {
@@ -372,7 +403,9 @@ impl Drills {
     async fn scale(&mut self) -> anyhow::Result<()> {
         let rate = self.capacity / 2.0;
         let pause = if self.quick { 6.0 } else { 12.0 };
-        let running = self.begin("scale", events_of(rate, pause * 6.0), Some(rate)).await?;
+        let running = self
+            .begin("scale", events_of(rate, pause * 6.0), Some(rate))
+            .await?;
         let wait = || tokio::time::sleep(Duration::from_secs_f64(pause));
         let mut steps = Vec::new();
         // One becomes two, two become four, one more, one less.
@@ -400,7 +433,9 @@ impl Drills {
 
     async fn damaged(&mut self) -> anyhow::Result<()> {
         let rate = (self.capacity / 4.0).min(500.0);
-        let running = self.begin("damaged", events_of(rate, 12.0), Some(rate)).await?;
+        let running = self
+            .begin("damaged", events_of(rate, 12.0), Some(rate))
+            .await?;
         let damaged = damage::publish(&self.world, &running.load).await?;
         let status = damage::too_large_by_http(&self.world, &running.load).await?;
         let finished = self.finish(running).await?;

@@ -49,7 +49,9 @@ impl World {
             gateway_port: ports[0],
             simulator: format!("http://127.0.0.1:{}", ports[1]),
             services: BTreeMap::new(),
-            client: reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?,
+            client: reqwest::Client::builder()
+                .timeout(Duration::from_secs(60))
+                .build()?,
             next_dispatch: 0,
         };
         world.write_settings()?;
@@ -132,17 +134,25 @@ impl World {
         if let Err(error) = std::fs::write(&config, text) {
             eprintln!("{}: {error}", config.display());
         }
-        ["--config", &config.display().to_string(), "run", service].map(str::to_owned).to_vec()
+        ["--config", &config.display().to_string(), "run", service]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     /// Names of the running dispatch processes.
     pub(crate) fn dispatchers(&self) -> Vec<String> {
-        self.services.keys().filter(|n| n.starts_with("dispatch-")).cloned().collect()
+        self.services
+            .keys()
+            .filter(|n| n.starts_with("dispatch-"))
+            .cloned()
+            .collect()
     }
 
     /// Takes a process out, to end or kill it.
     pub(crate) fn take(&mut self, name: &str) -> anyhow::Result<Process> {
-        self.services.remove(name).with_context(|| format!("{name} does not run"))
+        self.services
+            .remove(name)
+            .with_context(|| format!("{name} does not run"))
     }
 
     /// Fails when a service died by itself.
@@ -159,7 +169,10 @@ impl World {
 
     /// CPU time of every process so far, microseconds.
     pub(crate) fn cpu(&self) -> BTreeMap<String, u64> {
-        self.services.iter().map(|(name, p)| (name.clone(), p.cpu_us())).collect()
+        self.services
+            .iter()
+            .map(|(name, p)| (name.clone(), p.cpu_us()))
+            .collect()
     }
 
     async fn wait_for(&mut self, url: &str) -> anyhow::Result<()> {
@@ -173,13 +186,20 @@ impl World {
             {
                 return Ok(());
             }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "{url} does not answer");
+            anyhow::ensure!(
+                tokio::time::Instant::now() < deadline,
+                "{url} does not answer"
+            );
         }
     }
 
     /// Sets the simulator's fault plan and forgets what it has seen.
     pub(crate) async fn simulator_plan(&self, plan: &serde_json::Value) -> anyhow::Result<()> {
-        let reset = self.client.post(format!("{}/_sim/reset", self.simulator)).send().await?;
+        let reset = self
+            .client
+            .post(format!("{}/_sim/reset", self.simulator))
+            .send()
+            .await?;
         anyhow::ensure!(reset.status().is_success(), "reset: {}", reset.status());
         let faults = self
             .client
@@ -187,7 +207,11 @@ impl World {
             .json(plan)
             .send()
             .await?;
-        anyhow::ensure!(faults.status().is_success(), "faults: {}", faults.text().await?);
+        anyhow::ensure!(
+            faults.status().is_success(),
+            "faults: {}",
+            faults.text().await?
+        );
         Ok(())
     }
 
@@ -205,8 +229,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let dir = self.dir.path().join("kafka");
-        let stopped =
-            Command::new(self.scripts.join("kafka")).arg("stop").arg("--dir").arg(&dir).output();
+        let stopped = Command::new(self.scripts.join("kafka"))
+            .arg("stop")
+            .arg("--dir")
+            .arg(&dir)
+            .output();
         if let Err(error) = stopped {
             eprintln!("Kafka in {} was not stopped: {error}", dir.display());
         }
@@ -216,7 +243,12 @@ impl Drop for World {
 fn last_lines(path: &std::path::Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines.iter().skip(lines.len().saturating_sub(5)).copied().collect::<Vec<_>>().join("\n")
+    lines
+        .iter()
+        .skip(lines.len().saturating_sub(5))
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn start_kafka(scripts: &std::path::Path, dir: &std::path::Path) -> anyhow::Result<String> {
@@ -225,12 +257,20 @@ fn start_kafka(scripts: &std::path::Path, dir: &std::path::Path) -> anyhow::Resu
         .arg(dir)
         .output()
         .context("scripts/kafka")?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    anyhow::ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let bootstrap = answer.get("bootstrap").and_then(serde_json::Value::as_str);
-    Ok(bootstrap.context("scripts/kafka names no bootstrap")?.to_owned())
+    Ok(bootstrap
+        .context("scripts/kafka names no bootstrap")?
+        .to_owned())
 }
 
 fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }

@@ -49,7 +49,10 @@ impl Memory {
     /// Every request so far, in the order in which they were read.
     #[must_use]
     pub fn reads(&self) -> Vec<Read> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn read(&self, read: Read) -> usize {
@@ -69,7 +72,11 @@ impl Memory {
     #[must_use]
     pub fn arrived_from(&self, worker: u64) -> BTreeMap<String, usize> {
         let mut out = BTreeMap::new();
-        for read in self.reads().iter().filter(|r| r.worker == worker && r.arrived()) {
+        for read in self
+            .reads()
+            .iter()
+            .filter(|r| r.worker == worker && r.arrived())
+        {
             *out.entry(read.delivery.clone()).or_default() += 1;
         }
         out
@@ -88,7 +95,11 @@ impl SimulatedProvider {
     /// A connection of one process.
     #[must_use]
     pub fn new(memory: Memory, worker: u64, random: Random) -> Self {
-        Self { memory, worker, random: Mutex::new(random) }
+        Self {
+            memory,
+            worker,
+            random: Mutex::new(random),
+        }
     }
 
     fn plan(&self, delivery: &Delivery) -> (Duration, Duration, AttemptResult) {
@@ -101,7 +112,9 @@ impl SimulatedProvider {
             0..5 => AttemptResult::Unavailable,
             5..8 => {
                 let after = Duration::from_millis(random.below(3_000));
-                AttemptResult::Throttled { retry_after: Some(after) }
+                AttemptResult::Throttled {
+                    retry_after: Some(after),
+                }
             }
             8..10 => AttemptResult::Unknown,
             _ => AttemptResult::Accepted,
@@ -117,7 +130,12 @@ impl SimulatedProvider {
         let n = self.memory.read(Read {
             delivery: delivery.id.to_string(),
             key: (delivery.sender.clone(), delivery.address.id.0.clone()),
-            seq: delivery.content.data.get("seq").and_then(|s| s.parse().ok()).unwrap_or(-1),
+            seq: delivery
+                .content
+                .data
+                .get("seq")
+                .and_then(|s| s.parse().ok())
+                .unwrap_or(-1),
             worker: self.worker,
             answer: None,
         });

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bongsu_domain::{AddressId, Class, DeliveryId, Timestamp, identity::DeliveryParts, partition_of};
+use bongsu_domain::{
+    AddressId, Class, DeliveryId, Timestamp, identity::DeliveryParts, partition_of,
+};
 use bongsu_gateway::{Caller, Gateway};
 use bongsu_store::{CountsQuery, LedgerReader as _};
 use bongsu_stream::local::FaultPlan;
@@ -50,8 +52,9 @@ async fn run(seed: u64) -> Result<Verdict, String> {
         acknowledge_within: Duration::from_millis(random.below(30)),
     });
     let mut expected = Expected::default();
-    let plans: Vec<Vec<Planned>> =
-        (0..SENDERS).map(|s| plan(s, &mut random, &mut expected)).collect();
+    let plans: Vec<Vec<Planned>> = (0..SENDERS)
+        .map(|s| plan(s, &mut random, &mut expected))
+        .collect();
     let entrance = Entrance::new(&world).await?;
     let mut publishers = tokio::task::JoinSet::new();
     for (sender, events) in plans.into_iter().enumerate() {
@@ -149,7 +152,10 @@ async fn publish(
     events: Vec<Planned>,
     mut random: Random,
 ) -> Result<(), String> {
-    let foreign = world.log.producer(Duration::ZERO).map_err(|e| e.to_string())?;
+    let foreign = world
+        .log
+        .producer(Duration::ZERO)
+        .map_err(|e| e.to_string())?;
     for event in events {
         sleep(Duration::from_millis(random.below(800))).await;
         if sender == 3 {
@@ -185,7 +191,10 @@ async fn over_http(
     event: &Planned,
 ) -> Result<(), String> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     let body = event.body.to_string();
     loop {
         let gateway = entrance.borrow_and_update().clone();
@@ -234,7 +243,8 @@ impl Cast {
     fn hire(&mut self, world: &World, random: &mut Random) -> Result<(), String> {
         let worker = self.next_worker;
         self.next_worker += 1;
-        self.dispatch.insert(worker, world.dispatch(worker, random.fork())?);
+        self.dispatch
+            .insert(worker, world.dispatch(worker, random.fork())?);
         Ok(())
     }
 
@@ -292,7 +302,11 @@ impl Cast {
         random: &mut Random,
     ) -> Result<(), String> {
         let nth = random.below(self.dispatch.len() as u64);
-        let Some(worker) = self.dispatch.keys().nth(usize::try_from(nth).unwrap_or(0)).copied()
+        let Some(worker) = self
+            .dispatch
+            .keys()
+            .nth(usize::try_from(nth).unwrap_or(0))
+            .copied()
         else {
             return Ok(());
         };
@@ -301,8 +315,11 @@ impl Cast {
         if graceful {
             return Ok(());
         }
-        let receipted: BTreeSet<String> =
-            outcomes(world).await?.into_values().map(|(delivery, _)| delivery).collect();
+        let receipted: BTreeSet<String> = outcomes(world)
+            .await?
+            .into_values()
+            .map(|(delivery, _)| delivery)
+            .collect();
         let mut excused = self.excused.lock().unwrap_or_else(PoisonError::into_inner);
         for (delivery, times) in world.memory.arrived_from(worker) {
             if !receipted.contains(&delivery) {
@@ -334,7 +351,9 @@ impl Cast {
 }
 
 async fn end(process: Option<Process>, graceful: bool) -> Result<(), String> {
-    let Some(process) = process else { return Ok(()) };
+    let Some(process) = process else {
+        return Ok(());
+    };
     if graceful {
         process.stop().await
     } else {
@@ -364,8 +383,10 @@ async fn settle(world: &World, expected: &Expected, cast: &Cast) -> Result<(), S
 }
 
 async fn counted(world: &World) -> Result<usize, String> {
-    let query =
-        CountsQuery::between(Timestamp(EPOCH_MS - 60_000), Timestamp(EPOCH_MS + 86_400_000));
+    let query = CountsQuery::between(
+        Timestamp(EPOCH_MS - 60_000),
+        Timestamp(EPOCH_MS + 86_400_000),
+    );
     let rows = world
         .store
         .counts(&query)
@@ -392,7 +413,11 @@ async fn judge(
         ));
     }
     for (delivery, outcome) in found.values() {
-        let right = if expected.gone.contains(delivery) { "refused" } else { "accepted" };
+        let right = if expected.gone.contains(delivery) {
+            "refused"
+        } else {
+            "accepted"
+        };
         if outcome != right {
             return Err(format!("{delivery} is {outcome}, not {right}"));
         }
@@ -402,11 +427,18 @@ async fn judge(
         return Err(format!("{} lost, first {delivery}", missing.len()));
     }
     check_order(&reads)?;
-    let excused = cast.excused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let excused = cast
+        .excused
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let explained_duplicates = check_copies(&reads, &excused)?;
     let counted = counted(world).await?;
     if counted != found.len() {
-        return Err(format!("the ledger counts {counted}, the log {}", found.len()));
+        return Err(format!(
+            "the ledger counts {counted}, the log {}",
+            found.len()
+        ));
     }
     Ok(Verdict {
         expected: expected.deliveries.len(),

@@ -38,9 +38,14 @@ pub async fn outcomes(world: &World) -> Result<BTreeMap<String, (String, String)
     let found: Arc<Mutex<Vec<Record>>> = Arc::default();
     let sink = Arc::clone(&found);
     let each = Box::new(move |record: Record| {
-        sink.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        sink.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(record);
     });
-    let read = world.log.read_tails(ranges, Isolation::Uncommitted, each).await;
+    let read = world
+        .log
+        .read_tails(ranges, Isolation::Uncommitted, each)
+        .await;
     read.map_err(|e| e.to_string())?;
     let records = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
     let mut out = BTreeMap::new();
@@ -72,7 +77,10 @@ pub fn check_order(reads: &[Read]) -> Result<(), String> {
     for read in reads {
         let seen = highest.entry(&read.key).or_insert(read.seq);
         if read.seq < *seen {
-            return Err(format!("{:?}: {} was read after {seen}", read.key, read.seq));
+            return Err(format!(
+                "{:?}: {} was read after {seen}",
+                read.key, read.seq
+            ));
         }
         *seen = read.seq;
     }
@@ -84,10 +92,7 @@ pub fn check_order(reads: &[Read]) -> Result<(), String> {
 ///
 /// # Errors
 /// The first delivery that came too often.
-pub fn check_copies(
-    reads: &[Read],
-    excused: &BTreeMap<String, usize>,
-) -> Result<usize, String> {
+pub fn check_copies(reads: &[Read], excused: &BTreeMap<String, usize>) -> Result<usize, String> {
     use bongsu_channels::provider::AttemptResult;
     let mut copies: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for read in reads.iter().filter(|r| r.arrived()) {
@@ -99,7 +104,9 @@ pub fn check_copies(
     for (delivery, (arrived, unheard)) in copies {
         let allowed = 1 + unheard + excused.get(delivery).copied().unwrap_or(0);
         if arrived > allowed {
-            return Err(format!("{delivery} arrived {arrived} times; {allowed} are explained"));
+            return Err(format!(
+                "{delivery} arrived {arrived} times; {allowed} are explained"
+            ));
         }
         extra += arrived - 1;
     }
@@ -109,13 +116,14 @@ pub fn check_copies(
 /// Deliveries with an accepted outcome that never arrived.
 #[must_use]
 pub fn lost(reads: &[Read], outcomes: &BTreeMap<String, (String, String)>) -> Vec<String> {
-    let arrived: BTreeSet<&str> =
-        reads.iter().filter(|r| r.arrived()).map(|r| r.delivery.as_str()).collect();
+    let arrived: BTreeSet<&str> = reads
+        .iter()
+        .filter(|r| r.arrived())
+        .map(|r| r.delivery.as_str())
+        .collect();
     outcomes
         .values()
-        .filter(|(delivery, outcome)| {
-            outcome == "accepted" && !arrived.contains(delivery.as_str())
-        })
+        .filter(|(delivery, outcome)| outcome == "accepted" && !arrived.contains(delivery.as_str()))
         .map(|(delivery, _)| delivery.clone())
         .collect()
 }

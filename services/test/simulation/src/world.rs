@@ -43,7 +43,10 @@ pub struct Process {
 }
 
 impl Process {
-    #[expect(clippy::disallowed_methods, reason = "a process of the simulation is a bare task")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process of the simulation is a bare task"
+    )]
     fn start<E: std::fmt::Display>(
         shutdown: Shutdown,
         service: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -108,7 +111,11 @@ impl World {
                 replication: 1,
                 settings: BTreeMap::new(),
             };
-            world.log.create_topic(spec).await.map_err(|e| e.to_string())?;
+            world
+                .log
+                .create_topic(spec)
+                .await
+                .map_err(|e| e.to_string())?;
         }
         Ok(world)
     }
@@ -122,8 +129,10 @@ impl World {
     /// # Errors
     /// When it refuses to start.
     pub async fn gateway(&self) -> Result<bongsu_gateway::Gateway, String> {
-        let settings =
-            bongsu_gateway::Settings { allow_anonymous: true, ..bongsu_gateway::Settings::default() };
+        let settings = bongsu_gateway::Settings {
+            allow_anonymous: true,
+            ..bongsu_gateway::Settings::default()
+        };
         let resources = bongsu_gateway::Resources {
             cluster: self.cluster(),
             topics: self.topics.clone(),
@@ -134,7 +143,9 @@ impl World {
             health: Health::new(),
             id_seed: Some([7; 16]),
         };
-        bongsu_gateway::Gateway::build(settings, resources).await.map_err(|e| e.to_string())
+        bongsu_gateway::Gateway::build(settings, resources)
+            .await
+            .map_err(|e| e.to_string())
     }
 
     /// A fanout process in slot 0.

@@ -18,7 +18,11 @@ fn number(name: &str) -> Option<u64> {
 fn every_seed_keeps_every_promise() {
     let seeds: Vec<u64> = match number("BONGSU_SEED") {
         Some(seed) => vec![seed],
-        None => KEPT.iter().copied().chain(0..number("BONGSU_SEEDS").unwrap_or(SEEDS)).collect(),
+        None => KEPT
+            .iter()
+            .copied()
+            .chain(0..number("BONGSU_SEEDS").unwrap_or(SEEDS))
+            .collect(),
     };
     let (mut failed, mut duplicates, mut kills, mut deliveries) = (Vec::new(), 0, 0, 0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -27,7 +31,9 @@ fn every_seed_keeps_every_promise() {
             .map(|t| {
                 let mine: Vec<u64> = seeds.iter().copied().skip(t).step_by(threads).collect();
                 scope.spawn(move || {
-                    mine.into_iter().map(|seed| (seed, simulate(seed))).collect::<Vec<_>>()
+                    mine.into_iter()
+                        .map(|seed| (seed, simulate(seed)))
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -49,7 +55,12 @@ fn every_seed_keeps_every_promise() {
         "{} of {} seeds failed:\n{}",
         failed.len(),
         seeds.len(),
-        failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n")
+        failed
+            .iter()
+            .take(20)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
     // A run that never killed anybody, or never saw a duplicate, tests nothing.
     assert!(seeds.len() < 100 || (kills > seeds.len() && duplicates > 0));
