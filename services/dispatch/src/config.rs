@@ -26,7 +26,7 @@ settings! {
         /// attempt.
         pub drain_timeout: Duration = Duration::secs(15),
         /// How long a batch of receipts may wait to fill.
-        pub receipt_linger: Duration = Duration::millis(5),
+        pub receipt_linger: Duration = Duration::millis(2),
         /// Upper bound of the wait after the first failed attempt; doubles from there.
         pub retry_base: Duration = Duration::millis(200),
         /// Upper bound of every wait between attempts.

@@ -62,6 +62,9 @@ pub async fn restore(
     }
 }
 
+/// Per settled offset: tag of the delivery and results offset.
+type Tail = BTreeMap<i64, (u64, i64)>;
+
 async fn read(
     cluster: &dyn Cluster,
     results: &Arc<str>,
@@ -81,7 +84,7 @@ async fn read(
     let Some(topic) = assigned.first().map(|(tp, _)| Arc::clone(&tp.topic)) else {
         return Ok(BTreeMap::new());
     };
-    let found: Arc<Mutex<BTreeMap<i32, BTreeMap<i64, (u64, i64)>>>> = Arc::default();
+    let found: Arc<Mutex<BTreeMap<i32, Tail>>> = Arc::default();
     let sink = Arc::clone(&found);
     let each = Box::new(move |record: Record| {
         if let Some((offset, tag)) = outcome_of(&record, &topic) {

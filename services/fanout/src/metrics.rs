@@ -1,5 +1,5 @@
 //! Metrics of fanout. Labels come from closed vocabularies; the client id of a misplaced event is
-//! the one exception, bounded by [`MAX_CLIENTS`].
+//! the one exception, bounded by `MAX_CLIENTS`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

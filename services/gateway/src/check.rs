@@ -6,19 +6,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bongsu_domain::target::{TargetError, check_url};
-use bongsu_domain::{Channel, Class, Event, Faults, Reason, Timestamp, limits, partition_of};
+use bongsu_domain::{Channel, Class, Event, Faults, Timestamp, limits, partition_of};
 use bongsu_runtime::Clock;
 use bongsu_runtime::telemetry::is_traceparent;
-use bongsu_schemas::records::{Address, NotificationEvent};
-use bongsu_schemas::{Codec, check_event, headers, parse_json_event};
+use bongsu_schemas::{Codec, NotificationEvent, check_event, headers, parse_json_event};
 use bongsu_stream::port::{Headers, Outgoing};
 use bytes::Bytes;
 
+use crate::findings::Findings;
 use crate::ids::{self, Ids};
 use crate::intake::{RawEvent, join};
 use crate::keys::Caller;
-use crate::problem::{FieldError, LISTED, Problem, ProblemCode};
+use crate::problem::{FieldError, Problem, ProblemCode};
+use crate::targets;
 
 /// JSON text of one event beyond this is not even parsed: escapes and spelled-out nulls make text
 /// longer than what it decodes to, but not eight times.
@@ -87,49 +87,6 @@ struct Run<'a> {
 struct Parsed {
     record: NotificationEvent,
     event: Event,
-}
-
-#[derive(Default)]
-struct Findings {
-    errors: Vec<FieldError>,
-    total: usize,
-    foreign: bool,
-    too_large: bool,
-}
-
-impl Findings {
-    fn add(&mut self, error: FieldError) {
-        self.total += 1;
-        if self.errors.len() < LISTED {
-            self.errors.push(error);
-        }
-    }
-
-    fn add_faults(&mut self, raw: &RawEvent<'_>, faults: Faults) {
-        for fault in faults.0 {
-            self.add(FieldError::at(raw.field(&fault.field), fault));
-        }
-    }
-
-    fn into_problem(self) -> Option<Problem> {
-        let first = self.errors.first()?;
-        let code = if self.foreign {
-            ProblemCode::ForeignSender
-        } else if self.too_large {
-            ProblemCode::EventTooLarge
-        } else {
-            ProblemCode::InvalidEvent
-        };
-        let detail = format!(
-            "{} fault(s), nothing was published; the first: {}: {}",
-            self.total, first.field, first.message
-        );
-        Some(Problem {
-            errors_total: (self.total > self.errors.len()).then_some(self.total),
-            errors: self.errors,
-            ..Problem::new(code, detail)
-        })
-    }
 }
 
 impl RawEvent<'_> {
@@ -213,24 +170,31 @@ impl Checker {
             now,
             findings,
         } = run;
-        let before = findings.total;
+        let before = findings.total();
         if !raw.faults.is_empty() {
             raw.faults.drain(..).for_each(|fault| findings.add(fault));
             return None;
         }
         if raw.json.len() > TEXT_BYTES {
-            findings.too_large = true;
-            findings.add(too_large(raw, raw.json.len()));
+            findings.add_leading(ProblemCode::EventTooLarge, too_large(raw, raw.json.len()));
             return None;
         }
         let mut record = match parse_json_event(raw.json.as_bytes()) {
             Ok(record) => record,
             Err(faults) => {
-                findings.add_faults(raw, faults);
+                add_faults(findings, raw, faults);
                 return None;
             }
         };
         fill_from_envelope(raw, &mut record);
+        // Escapes may make a text longer than its event, so only the encoded size decides.
+        if raw.json.len() > limits::EVENT_BYTES
+            && let Ok(value) = self.codec.encode(&record)
+            && value.len() > limits::EVENT_BYTES
+        {
+            findings.add_leading(ProblemCode::EventTooLarge, too_large(raw, value.len()));
+            return None;
+        }
         if record.id.is_empty() {
             record.id = self.make_id(origin, raw.index, *now);
         }
@@ -248,15 +212,15 @@ impl Checker {
             }
         }
         if !record.sender.is_empty() && !origin.caller.covers(&record.sender) {
-            findings.foreign = true;
-            findings.add(foreign(raw, origin.caller, &record.sender));
+            let fault = foreign(raw, origin.caller, &record.sender);
+            findings.add_leading(ProblemCode::ForeignSender, fault);
         }
         self.check_targets(raw, &record, findings);
         match check_event(&record, *now) {
-            Ok(event) if findings.total == before => Some(Parsed { record, event }),
+            Ok(event) if findings.total() == before => Some(Parsed { record, event }),
             Ok(_) => None,
             Err(faults) => {
-                findings.add_faults(raw, faults);
+                add_faults(findings, raw, faults);
                 None
             }
         }
@@ -278,17 +242,15 @@ impl Checker {
     ) {
         for (i, recipient) in record.target.recipients.iter().enumerate() {
             for (j, address) in recipient.addresses.iter().enumerate() {
-                let Err(error) = check_target(address, self.allow_private) else {
+                let Err(fault) = targets::check(address, self.allow_private) else {
                     continue;
                 };
-                let code = match error {
-                    TargetError::Private => Reason::PrivateAddress.as_str(),
-                    TargetError::Malformed | TargetError::Scheme | TargetError::UserInfo => {
-                        "invalid"
-                    }
-                };
                 let field = format!("target.recipients[{i}].addresses[{j}].address");
-                findings.add(FieldError::new(raw.field(&field), code, error.to_string()));
+                findings.add(FieldError::new(
+                    raw.field(&field),
+                    fault.code,
+                    fault.message,
+                ));
             }
         }
     }
@@ -305,8 +267,8 @@ impl Checker {
             Problem::new(ProblemCode::Internal, "the event could not be encoded")
         })?;
         if value.len() > limits::EVENT_BYTES {
-            run.findings.too_large = true;
-            run.findings.add(too_large(raw, value.len()));
+            run.findings
+                .add_leading(ProblemCode::EventTooLarge, too_large(raw, value.len()));
             return Ok(None);
         }
         let sender = event.sender.clone();
@@ -389,17 +351,9 @@ fn too_large(raw: &RawEvent<'_>, bytes: usize) -> FieldError {
     )
 }
 
-/// What can be checked of an address without a name server. A channel nobody knows is a fault
-/// already, and an empty address too.
-fn check_target(address: &Address, allow_private: bool) -> Result<(), TargetError> {
-    if address.address.trim().is_empty() {
-        return Ok(());
-    }
-    match Channel::parse(&address.channel) {
-        Ok(Channel::Webhook | Channel::Discord) => {
-            check_url(&address.address, allow_private).map(drop)
-        }
-        Err(_) => Ok(()),
+fn add_faults(findings: &mut Findings, raw: &RawEvent<'_>, faults: Faults) {
+    for fault in faults.0 {
+        findings.add(FieldError::at(raw.field(&fault.field), fault));
     }
 }
 

@@ -13,6 +13,7 @@ pub mod cloudevents;
 pub mod config;
 pub mod error;
 mod events;
+mod findings;
 pub mod ids;
 pub mod intake;
 pub mod keys;
@@ -25,6 +26,7 @@ mod reads;
 mod routes;
 mod server;
 mod state;
+mod targets;
 mod wiring;
 
 pub use config::{ApiKey, Scope, Settings};

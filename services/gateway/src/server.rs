@@ -31,6 +31,14 @@ pub(crate) struct Limits {
     pub(crate) header_timeout: Duration,
 }
 
+/// How serving ended.
+pub(crate) struct Drained {
+    /// Connections still open at the deadline.
+    pub(crate) connections_cut: usize,
+    /// What is left of the time to drain.
+    pub(crate) left: Duration,
+}
+
 pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
@@ -68,9 +76,12 @@ impl Server {
         }
     }
 
-    /// Serves until `shutdown`, then lets open requests finish; answers how many connections were
-    /// cut at the deadline.
-    pub(crate) async fn run(self, shutdown: Shutdown, drain: Duration) -> Result<usize, TaskDied> {
+    /// Serves until `shutdown`, then lets open requests finish.
+    pub(crate) async fn run(
+        self,
+        shutdown: Shutdown,
+        drain: Duration,
+    ) -> Result<Drained, TaskDied> {
         let mut connections = Tasks::new();
         loop {
             // All branches are cancel safe: a permit or an ended task that is lost with its branch
@@ -91,7 +102,10 @@ impl Server {
         while let Ok(Some(ended)) = timeout_at(deadline, connections.next()).await {
             ended?;
         }
-        Ok(connections.len())
+        Ok(Drained {
+            connections_cut: connections.len(),
+            left: deadline.saturating_duration_since(Instant::now()),
+        })
     }
 
     async fn accept(&self) -> Option<(TcpStream, OwnedSemaphorePermit)> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bongsu_runtime::{Shutdown, Tasks};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::config::Settings;
 use crate::error::GatewayError;
@@ -51,17 +51,18 @@ pub async fn run(
     let mut probes = Tasks::new();
     probes.spawn("gateway probe", gateway.clone().probe(shutdown.clone()));
     let served = server.run(shutdown.clone(), drain).await;
-    // The server also ends when a connection's task died: then the probe must end, too.
+    // The server also ends when a connection's task died: then the probe must end, too, and the
+    // records of other requests still deserve their drain.
     shutdown.request();
     gateway
         .inner
         .health
         .set("gateway", Err("draining".to_owned()));
+    let left = served.as_ref().map_or(drain, |drained| drained.left);
+    let records = gateway.inner.producer.drain(left).await.err().unwrap_or(0);
     probes.join().await?;
-    let connections = served?;
-    let begun = Instant::now();
-    let records = gateway.inner.producer.drain(drain).await.err().unwrap_or(0);
-    tracing::info!(connections, records, took = ?begun.elapsed(), "gateway drained");
+    let connections = served?.connections_cut;
+    tracing::info!(connections, records, "gateway drained");
     if connections + records > 0 {
         return Err(GatewayError::DrainMissed {
             connections,

@@ -1,5 +1,5 @@
 //! The gateway on the local log and on real Kafka: what it takes, what it refuses, and how it ends.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod acknowledge;
 mod description;

@@ -86,9 +86,18 @@ fn at(path: &str) -> Request<Body> {
 
 const ADDRESS: &str = "target.recipients[0].addresses[0].address";
 
+#[expect(clippy::too_many_lines, reason = "a uniform table")]
 fn event_faults() -> Vec<Bad> {
     vec![
         field("no sender", &without("/sender"), ("sender", "missing")),
+        field(
+            "no Discord webhook",
+            &with(
+                "/target/recipients",
+                json!([{ "id": "u", "addresses": [{ "channel": "discord", "address": "https://discord.com/x" }] }]),
+            ),
+            (ADDRESS, "invalid"),
+        ),
         field(
             "no recipients",
             &without("/target/recipients"),
@@ -456,6 +465,16 @@ async fn more_faults_than_anybody_reads_are_counted_and_not_listed() {
     let answer = world.ask(typed("application/x-ndjson", lines)).await;
     assert_eq!(answer.json()["errors"].as_array().unwrap().len(), 1_000);
     assert_eq!(answer.json()["errors_total"], 3_000);
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_one() {
+    let world = World::local().await;
+    let answer = world
+        .ask(Request::get("/v1/events").body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.headers["allow"], "POST");
 }
 
 #[tokio::test]

@@ -161,8 +161,7 @@ impl World {
             Box::new(move |record| sink.lock().unwrap().push(record)),
         );
         read.await.unwrap();
-        let records = found.lock().unwrap().clone();
-        records
+        found.lock().unwrap().clone()
     }
 
     pub(crate) fn decode(&self, record: &Record) -> NotificationEvent {

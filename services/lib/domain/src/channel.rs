@@ -41,7 +41,7 @@ macro_rules! vocabulary {
             /// Reads the word.
             ///
             /// # Errors
-            /// [`UnknownWord`] naming every accepted word.
+            /// [`UnknownWord`](crate::channel::UnknownWord) naming every accepted word.
             pub fn parse(word: &str) -> Result<Self, $crate::channel::UnknownWord> {
                 match word {
                     $($word => Ok(Self::$variant),)+

@@ -1,0 +1,114 @@
+//! What can be checked of an address when it is published, without a name server.
+//!
+//! The channel checks again before every request; here the publisher learns it at once.
+
+use bongsu_domain::target::{TargetError, check_url};
+use bongsu_domain::{Channel, Reason};
+use bongsu_schemas::records::Address;
+
+/// Why an address is not taken; never holds the address.
+pub(crate) struct TargetFault {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// Checks one address. An unknown channel and an empty address are faults of their own already.
+pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), TargetFault> {
+    let text = address.address.trim();
+    if text.is_empty() {
+        return Ok(());
+    }
+    match Channel::parse(&address.channel) {
+        Ok(Channel::Webhook) => check_webhook(text, allow_private),
+        Ok(Channel::Discord) => check_discord(text),
+        Err(_) => Ok(()),
+    }
+}
+
+fn check_webhook(text: &str, allow_private: bool) -> Result<(), TargetFault> {
+    let error = match check_url(text, allow_private) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let code = match error {
+        TargetError::Private => Reason::PrivateAddress.as_str(),
+        TargetError::Malformed | TargetError::Scheme | TargetError::UserInfo => "invalid",
+    };
+    Err(TargetFault {
+        code,
+        message: error.to_string(),
+    })
+}
+
+/// Form only: which host is Discord's is the account's to say, and no other is ever called.
+fn check_discord(text: &str) -> Result<(), TargetFault> {
+    if discord_parts(text).is_some_and(|(id, token)| is_webhook(&id, &token)) {
+        return Ok(());
+    }
+    Err(TargetFault {
+        code: "invalid",
+        message: "is no Discord webhook; write https://discord.com/api/webhooks/{id}/{token}"
+            .to_owned(),
+    })
+}
+
+fn discord_parts(text: &str) -> Option<(String, String)> {
+    if !text.contains("://") {
+        let (id, token) = text.split_once('/')?;
+        return Some((id.to_owned(), token.to_owned()));
+    }
+    // `true`: the host is not called, so a private one does no harm.
+    let url = check_url(text, true).ok()?;
+    let segments: Vec<&str> = url.path().split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["api", "webhooks", id, token] => Some(((*id).to_owned(), (*token).to_owned())),
+        ["api", version, "webhooks", id, token] if version.starts_with('v') => {
+            Some(((*id).to_owned(), (*token).to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn is_webhook(id: &str, token: &str) -> bool {
+    let in_token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=20).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_digit())
+        && (1..=128).contains(&token.len())
+        && token.bytes().all(in_token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discord(text: &str) -> Option<&'static str> {
+        let address = Address {
+            channel: "discord".into(),
+            address: text.into(),
+            ..Address::default()
+        };
+        check(&address, false).err().map(|fault| fault.code)
+    }
+
+    #[test]
+    fn a_discord_webhook_is_known_by_its_form() {
+        for good in [
+            "https://discord.com/api/webhooks/123/a-b_C",
+            "https://discord.com/api/v10/webhooks/123/abc?thread_id=7",
+            "http://127.0.0.1:7402/api/webhooks/123/abc",
+            " 123/abc ",
+        ] {
+            assert_eq!(discord(good), None, "{good}");
+        }
+        for bad in [
+            "https://discord.com/api/webhooks/123",
+            "https://discord.com/channels/1/2",
+            "https://example.com/hook",
+            "123",
+            "x/abc",
+            "ftp://discord.com/api/webhooks/123/abc",
+        ] {
+            assert_eq!(discord(bad), Some("invalid"), "{bad}");
+        }
+    }
+}
