@@ -3,4 +3,6 @@
 
 mod check;
 mod codec;
+mod crossed;
+mod golden;
 mod sample;

@@ -1,0 +1,261 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_domain::{Event, Recipient, partition_of};
+use bongsu_fanout::lookup::RecipientLookup;
+use bongsu_schemas::{Delivery, Receipt};
+use bongsu_stream::port::Record;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::world::{N, World, event, sender_in};
+
+fn ids(world: &World, records: &[Record], sender: &str) -> Vec<String> {
+    records
+        .iter()
+        .map(|r| {
+            world
+                .codec
+                .decode::<Delivery>(r.value.as_deref().unwrap())
+                .unwrap()
+        })
+        .filter(|d| d.sender == sender)
+        .map(|d| d.event_id)
+        .collect()
+}
+
+fn reason(record: &Record) -> &str {
+    record.headers.text("bongsu-reason").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_becomes_its_deliveries_in_order_at_home() {
+    let world = World::new().await;
+    let fanout = world.start();
+    for n in 0..20 {
+        world
+            .publish(
+                "shop",
+                event("shop", &format!("e{n}")).to_string().into(),
+                None,
+            )
+            .await;
+    }
+    let records = world.wait_for(&world.deliveries(), 20).await;
+    let wanted: Vec<_> = (0..20).map(|n| format!("e{n}")).collect();
+    assert_eq!(ids(&world, &records, "shop"), wanted);
+    for record in &records {
+        assert_eq!(record.partition, partition_of(b"shop", N));
+        assert_eq!(record.key.as_deref(), Some(b"shop".as_slice()));
+        assert!(record.headers.text("bongsu-delivery-id").is_some());
+    }
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeats_are_dropped_also_after_a_crash_and_conflicts_are_told() {
+    let world = World::new().await;
+    let fanout = world.start();
+    world
+        .publish("shop", event("shop", "e1").to_string().into(), None)
+        .await;
+    world.wait_for(&world.deliveries(), 1).await;
+    fanout.crash().await;
+    let fanout = world.start();
+    world
+        .publish("shop", event("shop", "e1").to_string().into(), None)
+        .await;
+    let mut other = event("shop", "e1");
+    other["content"]["body"] = "something else".into();
+    world.publish("shop", other.to_string().into(), None).await;
+    world
+        .publish("shop", event("shop", "e2").to_string().into(), None)
+        .await;
+    let records = world.wait_for(&world.deliveries(), 2).await;
+    assert_eq!(ids(&world, &records, "shop"), ["e1", "e2"]);
+    let letters = world.wait_for(&world.topics.dead_letters(), 1).await;
+    assert_eq!(reason(&letters[0]), "idempotency_conflict");
+    assert_eq!(
+        letters[0].value.as_deref(),
+        Some(other.to_string().as_bytes())
+    );
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn misplaced_events_go_home_in_order_and_their_client_is_named() {
+    let world = World::new().await;
+    let fanout = world.start();
+    let sender = sender_in(1);
+    for n in 0..10 {
+        let value = event(&sender, &format!("e{n}")).to_string().into();
+        world.publish(&sender, value, Some(3)).await;
+    }
+    let records = world.wait_for(&world.deliveries(), 10).await;
+    let wanted: Vec<_> = (0..10).map(|n| format!("e{n}")).collect();
+    assert_eq!(ids(&world, &records, &sender), wanted);
+    assert!(records.iter().all(|r| r.partition == 1));
+    let metrics = world.metrics.render().unwrap();
+    let counted = metrics
+        .lines()
+        .find(|l| l.starts_with("bongsu_events_rehomed_total"))
+        .unwrap();
+    assert!(
+        counted.contains("client=\"careless\"") && counted.ends_with(" 10"),
+        "{counted}"
+    );
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn damaged_records_are_put_aside_with_bytes_and_reason_and_the_rest_goes_on() {
+    let world = World::new().await;
+    let fanout = world.start();
+    let mut noise = vec![0xff_u8; 500 * 1024];
+    noise
+        .iter_mut()
+        .enumerate()
+        .for_each(|(i, b)| *b ^= i.to_le_bytes()[0]);
+    noise[0] = 0xff;
+    let unknown = [&[0xC3, 0x01, 9, 9, 9, 9, 9, 9, 9, 9], b"body".as_slice()].concat();
+    let mut pigeon = event("shop", "p");
+    pigeon["plan"]["channels"] = serde_json::json!(["pigeon"]);
+    let mut large = event("shop", "l");
+    large["content"]["body"] = "x".repeat(600 * 1024).into();
+    let mut later = event("shop", "d");
+    later["deliver_at"] = 1_790_000_000_000_i64.into();
+    let table: Vec<(&str, Vec<u8>)> = vec![
+        ("unreadable", noise),
+        ("unknown_schema", unknown),
+        (
+            "key_mismatch",
+            event("somebody else", "k").to_string().into(),
+        ),
+        ("unknown_channel", pigeon.to_string().into()),
+        ("event_too_large", large.to_string().into()),
+        ("not_built", later.to_string().into()),
+    ];
+    for (_, value) in &table {
+        world.publish("shop", value.clone(), None).await;
+    }
+    world
+        .publish("", event("shop", "k2").to_string().into(), None)
+        .await;
+    world
+        .publish("shop", event("shop", "good").to_string().into(), None)
+        .await;
+    let records = world.wait_for(&world.deliveries(), 1).await;
+    assert_eq!(ids(&world, &records, "shop"), ["good"]);
+    let letters = world
+        .wait_for(&world.topics.dead_letters(), table.len() + 1)
+        .await;
+    for (wanted, value) in &table {
+        let found = letters
+            .iter()
+            .any(|l| reason(l) == *wanted && l.value.as_deref() == Some(value.as_slice()));
+        assert!(found, "no dead letter {wanted} with its bytes");
+    }
+    assert_eq!(
+        letters
+            .iter()
+            .filter(|l| reason(l) == "key_mismatch")
+            .count(),
+        2
+    );
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recipient_without_an_address_and_a_late_event_get_receipts() {
+    let world = World::new().await;
+    let fanout = world.start();
+    let mut nowhere = event("shop", "n");
+    nowhere["target"]["recipients"][0]["addresses"] = serde_json::json!([]);
+    world
+        .publish("shop", nowhere.to_string().into(), None)
+        .await;
+    let mut late = event("shop", "late");
+    late["expires_at"] = 1_000.into();
+    world.publish("shop", late.to_string().into(), None).await;
+    let records = world.wait_for(&world.topics.results(), 2).await;
+    let told: Vec<_> = records
+        .iter()
+        .map(|r| {
+            world
+                .codec
+                .decode::<Receipt>(r.value.as_deref().unwrap())
+                .unwrap()
+        })
+        .map(|r| (r.kind, r.event_id, r.outcome, r.reason))
+        .collect();
+    let row = |id: &str, outcome: &str, reason: &str| {
+        (
+            "event".to_owned(),
+            id.to_owned(),
+            outcome.to_owned(),
+            reason.to_owned(),
+        )
+    };
+    assert_eq!(
+        told,
+        [
+            row("n", "refused", "not_available"),
+            row("late", "expired", "deadline_passed")
+        ]
+    );
+    assert!(world.records(&world.topics.dead_letters()).await.is_empty());
+    fanout.stop().await;
+}
+
+/// Takes five seconds for the recipients of one sender.
+struct SlowFor(String);
+
+impl RecipientLookup for SlowFor {
+    fn resolve(&self, event: Arc<Event>) -> BoxFuture<'static, Vec<Recipient>> {
+        let slow = event.sender == self.0;
+        Box::pin(async move {
+            if slow {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            event.recipients.clone()
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_look_ups_run_side_by_side_and_hold_nobody_elses() {
+    let world = World::new().await;
+    let (slow, quick) = (sender_in(0), sender_in(2));
+    let fanout = world.start_with(Arc::new(SlowFor(slow.clone())));
+    let begun = Instant::now();
+    for n in 0..20 {
+        let id = format!("e{n}");
+        world
+            .publish(&slow, event(&slow, &id).to_string().into(), None)
+            .await;
+        world
+            .publish(&quick, event(&quick, &id).to_string().into(), None)
+            .await;
+    }
+    let records = world.wait_for(&world.deliveries(), 20).await;
+    assert_eq!(
+        ids(&world, &records, &quick).len(),
+        20,
+        "the quick sender waited"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    let records = world.wait_for(&world.deliveries(), 40).await;
+    let wanted: Vec<_> = (0..20).map(|n| format!("e{n}")).collect();
+    assert_eq!(ids(&world, &records, &slow), wanted);
+    // Twenty look-ups of five seconds, side by side: one after the other would take 100.
+    assert!(
+        begun.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        begun.elapsed()
+    );
+    fanout.stop().await;
+}
