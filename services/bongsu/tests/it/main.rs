@@ -1,0 +1,11 @@
+//! The executable as a user meets it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod clients;
+mod commands;
+mod dev;
