@@ -56,10 +56,11 @@ fn every_field_is_documented() {
                 }
             }
         }
-        match value {
-            serde_json::Value::Array(items) => items.iter().for_each(|v| walk(v, undocumented)),
-            serde_json::Value::Object(map) => map.values().for_each(|v| walk(v, undocumented)),
-            _ => {}
+        if let Some(items) = value.as_array() {
+            items.iter().for_each(|v| walk(v, undocumented));
+        }
+        if let Some(map) = value.as_object() {
+            map.values().for_each(|v| walk(v, undocumented));
         }
     }
     for current in current_schemas() {

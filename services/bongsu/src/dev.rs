@@ -26,6 +26,10 @@ const READY: Duration = Duration::from_secs(60);
 
 /// How the pipeline is run for development.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct DevArgs {
     /// Start real Kafka (or fail), instead of falling back to the local log.
     #[arg(long, conflicts_with = "local")]

@@ -127,8 +127,7 @@ impl World {
             .read_tails(ranges, Isolation::Committed, each)
             .await
             .unwrap();
-        let records = found.lock().unwrap().clone();
-        records
+        std::mem::take(&mut *found.lock().unwrap())
     }
 
     /// Waits, in virtual time, until a topic holds `count` records.

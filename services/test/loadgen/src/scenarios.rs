@@ -405,7 +405,13 @@ impl Drills {
         let more = json!({"kills": kills, "rate": rate, "longest_stall_seconds": stall,
                           "stall_limit_seconds": 15});
         // As with a kill of dispatch: how long it takes is judged at full size only.
-        self.conclude("kill_fanout", &finished, 0, stall <= 15.0 || self.quick, more);
+        self.conclude(
+            "kill_fanout",
+            &finished,
+            0,
+            stall <= 15.0 || self.quick,
+            more,
+        );
         Ok(())
     }
 
