@@ -159,7 +159,37 @@ pub enum DecodeError {
 
 struct Learned {
     name: String,
-    reader: Result<GenericDatumReader<'static>, String>,
+    reader: Result<Reader, String>,
+}
+
+struct Reader {
+    direct: GenericDatumReader<'static>,
+    /// For a foreign schema: reads with schema resolution what the direct reader cannot skip (it
+    /// stumbles over maps and records in fields that this version does not know).
+    resolving: Option<(GenericDatumReader<'static>, &'static Schema)>,
+}
+
+impl Reader {
+    fn read<T: AvroRecord>(&self, body: &mut &[u8]) -> Result<T, String> {
+        let start = *body;
+        let direct = self.direct.read_deser(body).map_err(|e| e.to_string());
+        match (&self.resolving, direct) {
+            (Some((resolving, current)), Err(_)) => {
+                *body = start;
+                let value = resolving.read_value(body).map_err(|e| e.to_string())?;
+                let bytes = GenericDatumWriter::builder(current)
+                    .build()
+                    .and_then(|w| w.write_value_to_vec(value))
+                    .map_err(|e| e.to_string())?;
+                GenericDatumReader::builder(current)
+                    .human_readable(false)
+                    .build()
+                    .and_then(|r| r.read_deser(&mut bytes.as_slice()))
+                    .map_err(|e| e.to_string())
+            }
+            (_, direct) => direct,
+        }
+    }
 }
 
 /// Encodes and decodes; shared by reference, safe from any thread.
@@ -236,9 +266,7 @@ impl Codec {
                 schema,
                 reason: reason.clone(),
             })?;
-        let record = reader
-            .read_deser(&mut body)
-            .map_err(|e| DecodeError::Body(e.to_string()))?;
+        let record = reader.read(&mut body).map_err(DecodeError::Body)?;
         if body.is_empty() {
             Ok(record)
         } else {
@@ -294,15 +322,22 @@ impl Codec {
     }
 }
 
-fn compatible_reader(
-    writer: &'static Schema,
-    reader: &'static Schema,
-) -> Result<GenericDatumReader<'static>, String> {
+fn compatible_reader(writer: &'static Schema, reader: &'static Schema) -> Result<Reader, String> {
     SchemaCompatibility::can_read(writer, reader).map_err(|e| e.to_string())?;
-    GenericDatumReader::builder(writer)
+    let direct = GenericDatumReader::builder(writer)
         .human_readable(false)
         .build()
-        .map_err(|e| e.to_string())
+        .map_err(|e| e.to_string())?;
+    let resolving = if fingerprint_of(writer) == fingerprint_of(reader) {
+        None
+    } else {
+        let generic = GenericDatumReader::builder(writer)
+            .reader_schema(reader)
+            .build()
+            .map_err(|e| e.to_string())?;
+        Some((generic, reader))
+    };
+    Ok(Reader { direct, resolving })
 }
 
 impl Default for Codec {

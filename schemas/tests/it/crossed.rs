@@ -1,111 +1,186 @@
-//! Old and new readers crossed: additive changes in both directions.
+//! Old and new schemas crossed: what today's code writes is read by both, and the reverse. The other
+//! side is plain Avro with schema resolution, as a foreign client has it.
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use bongsu_schemas::{AvroRecord, Codec, DecodeError, Receipt, SchemaRef};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::sample;
 
-/// A receipt schema from before most fields existed.
-fn old() -> String {
-    let mut schema: serde_json::Value = serde_json::from_str(Receipt::current().text).unwrap();
-    let kept = ["kind", "receipt_id", "event_id", "sender", "outcome", "at"];
-    let fields = schema["fields"].as_array().unwrap().clone();
-    let fields: Vec<_> = fields
-        .into_iter()
-        .filter(|f| kept.contains(&f["name"].as_str().unwrap()))
-        .collect();
-    assert_eq!(fields.len(), kept.len());
-    schema["fields"] = json!(fields);
+const FOREIGN: i32 = 77;
+
+/// Calls `change` with the fields of every record in a schema, the inner ones first.
+fn each_fields(schema: &mut Json, change: &mut dyn FnMut(&mut Vec<Json>)) {
+    match schema {
+        Json::Array(items) => items.iter_mut().for_each(|i| each_fields(i, change)),
+        Json::Object(object) => {
+            object.values_mut().for_each(|v| each_fields(v, change));
+            if let Some(Json::Array(fields)) = object.get_mut("fields") {
+                change(fields);
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+fn changed<T: AvroRecord>(change: &mut dyn FnMut(&mut Vec<Json>)) -> String {
+    let mut schema = serde_json::from_str(T::current().text).unwrap();
+    each_fields(&mut schema, change);
     schema.to_string()
 }
 
-/// Today's schema with fields that do not exist yet.
-fn new() -> String {
-    let mut schema: serde_json::Value = serde_json::from_str(Receipt::current().text).unwrap();
-    let fields = schema["fields"].as_array_mut().unwrap();
-    fields.push(json!({"name": "later", "type": "string", "default": "", "doc": "d"}));
-    fields.push(json!({"name": "more", "type": {"type": "map", "values": "long"}, "default": {}, "doc": "d"}));
-    schema.to_string()
+/// The schema before every optional field was added.
+fn older<T: AvroRecord>() -> String {
+    changed::<T>(&mut |fields| fields.retain(|f| f.get("default").is_none()))
 }
 
-fn confluent(id: i32, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![0];
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(body);
-    out
+/// The schema after a text, a map and a record were added to every record.
+fn newer<T: AvroRecord>() -> String {
+    let mut n = 0;
+    changed::<T>(&mut |fields| {
+        n += 1;
+        fields.insert(
+            0,
+            json!({"name": "new_text", "type": "string", "default": "later"}),
+        );
+        fields.push(
+            json!({"name": "new_map", "type": {"type": "map", "values": "string"}, "default": {}}),
+        );
+        let inner = json!({"type": "record", "name": format!("New{n}"),
+            "fields": [{"name": "a", "type": "string"}]});
+        fields.push(json!({"name": "new_record", "type": inner, "default": {"a": "b"}}));
+    })
 }
 
-#[test]
-fn new_code_reads_old_bytes_and_fills_in_the_defaults() {
-    let schema = Schema::parse_str(&old()).unwrap();
+/// What plain Avro makes of today's bytes under another schema.
+fn read_as<T: AvroRecord>(record: &T, reader: &Schema) -> Value {
+    let writer = Schema::parse_str(T::current().text).unwrap();
+    let bytes = Codec::default().encode(record).unwrap();
+    let mut body = bytes.get(10..).unwrap();
+    let generic = GenericDatumReader::builder(&writer)
+        .reader_schema(reader)
+        .build()
+        .unwrap();
+    let value = generic.read_value(&mut body).unwrap();
+    assert!(body.is_empty());
+    value
+}
+
+/// What today's code makes of a value that plain Avro wrote under another schema.
+fn read_back<T: AvroRecord>(text: &str, value: Value) -> T {
+    let schema = Schema::parse_str(text).unwrap();
     let writer = GenericDatumWriter::builder(&schema).build().unwrap();
-    let value = Value::Record(vec![
-        ("kind".into(), Value::String("outcome".into())),
-        ("receipt_id".into(), Value::String("r".into())),
-        ("event_id".into(), Value::String("e".into())),
-        ("sender".into(), Value::String("s".into())),
-        ("outcome".into(), Value::String("accepted".into())),
-        ("at".into(), Value::Long(5)),
-    ]);
-    let body = writer.write_value_to_vec(value).unwrap();
+    let mut framed = vec![0];
+    framed.extend_from_slice(&FOREIGN.to_be_bytes());
+    framed.extend(writer.write_value_to_vec(value).unwrap());
     let codec = Codec::default();
-    codec.learn(SchemaRef::RegistryId(1), &old()).unwrap();
-    let read: Receipt = codec.decode(&confluent(1, &body)).unwrap();
-    assert_eq!((read.event_id.as_str(), read.at.0), ("e", 5));
+    codec.learn(SchemaRef::RegistryId(FOREIGN), text).unwrap();
+    codec.decode(&framed).unwrap()
+}
+
+fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Record(fields) = value else {
+        return None;
+    };
+    fields.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+}
+
+fn cross_with_newer<T: AvroRecord + PartialEq + std::fmt::Debug>(record: &T) {
+    let text = newer::<T>();
+    let mut value = read_as(record, &Schema::parse_str(&text).unwrap());
     assert_eq!(
-        (read.class.as_str(), read.reason.as_str()),
-        ("transactional", "none")
+        field(&value, "new_text"),
+        Some(&Value::String("later".into()))
     );
-    assert!(read.labels.is_empty() && read.delivery_id.is_none());
+    assert_eq!(field(&value, "new_map"), Some(&Value::Map([].into())));
+    assert!(field(&value, "new_record").is_some());
+    if let Value::Record(fields) = &mut value {
+        for (name, value) in fields {
+            match name.as_str() {
+                "new_text" => *value = Value::String("x".repeat(300)),
+                "new_map" => *value = Value::Map([("k".into(), Value::String("v".into()))].into()),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(&read_back::<T>(&text, value), record);
 }
 
 #[test]
-fn old_code_reads_new_bytes_and_leaves_out_what_it_does_not_know() {
-    let today = Codec::default().encode(&sample::receipt()).unwrap();
-    // Avro's body is its fields one after the other: a string "x", then an empty map.
-    let mut body = today.split_at(10).1.to_vec();
-    body.extend_from_slice(&[2, b'x', 0]);
-    let codec = Codec::default();
-    codec.learn(SchemaRef::RegistryId(2), &new()).unwrap();
-    assert_eq!(
-        codec.decode::<Receipt>(&confluent(2, &body)),
-        Ok(sample::receipt())
-    );
+fn newer_writers_and_readers_get_on_with_today() {
+    cross_with_newer(&sample::event());
+    cross_with_newer(&sample::delivery());
+    cross_with_newer(&sample::receipt());
+}
+
+fn cross_with_older<T: AvroRecord>(record: &T) -> T {
+    let text = older::<T>();
+    assert!(text.len() < T::current().text.len());
+    let value = read_as(record, &Schema::parse_str(&text).unwrap());
+    assert_eq!(field(&value, "labels"), None);
+    read_back(&text, value)
 }
 
 #[test]
-fn foreign_readers_with_an_older_or_newer_schema_read_what_we_write() {
-    let today = Schema::parse_str(Receipt::current().text).unwrap();
-    let bytes = Codec::default().encode(&sample::receipt()).unwrap();
-    for text in [old(), new()] {
-        let reader = Schema::parse_str(&text).unwrap();
-        let datum = GenericDatumReader::builder(&today)
-            .reader_schema(&reader)
-            .build()
-            .unwrap();
-        let Value::Record(fields) = datum.read_value(&mut bytes.split_at(10).1).unwrap() else {
-            unreachable!("a receipt is a record")
-        };
-        let event = fields.iter().find(|(name, _)| name == "event_id").unwrap();
-        assert_eq!(event.1, Value::String("e-1".into()));
+fn older_writers_and_readers_get_on_with_today() {
+    let full = sample::event();
+    let event = cross_with_older(&full);
+    assert_eq!((&event.id, &event.content), (&full.id, &Default::default()));
+    assert_eq!(event.class, "transactional");
+    assert_eq!(event.on_uncertain, "resend");
+    assert!(event.target.recipients.is_empty() && event.labels.is_empty());
+
+    let full = sample::delivery();
+    let delivery = cross_with_older(&full);
+    assert_eq!(delivery.delivery_id, full.delivery_id);
+    assert_eq!(delivery.expires_at, full.expires_at);
+    assert_eq!(delivery.purpose, "transactional");
+    assert_eq!(delivery.platform, "other");
+    assert_eq!((delivery.account.as_str(), delivery.step), ("default", 0));
+
+    let full = sample::receipt();
+    let receipt = cross_with_older(&full);
+    assert_eq!((receipt.at, &receipt.outcome), (full.at, &full.outcome));
+    assert_eq!((receipt.reason.as_str(), receipt.attempts), ("none", 0));
+    assert_eq!(receipt.source_offset, None);
+}
+
+#[test]
+fn a_schema_that_does_not_fit_is_incompatible() {
+    let retyped = changed::<Receipt>(&mut |fields| {
+        for f in fields.iter_mut().filter(|f| f["name"] == "outcome") {
+            f["type"] = json!("long");
+        }
+    });
+    let without = changed::<Receipt>(&mut |fields| fields.retain(|f| f["name"] != "outcome"));
+    for text in [retyped, without] {
+        let codec = Codec::default();
+        codec.learn(SchemaRef::RegistryId(FOREIGN), &text).unwrap();
+        let read = codec.decode::<Receipt>(&[0, 0, 0, 0, 77, 2, 2]);
+        assert!(
+            matches!(read, Err(DecodeError::Incompatible { .. })),
+            "{read:?}"
+        );
     }
 }
 
 #[test]
-fn a_schema_that_does_not_fit_is_named() {
-    let mut schema: serde_json::Value = serde_json::from_str(&old()).unwrap();
-    schema["fields"][0]["type"] = json!("long");
-    let codec = Codec::default();
-    codec
-        .learn(SchemaRef::RegistryId(3), &schema.to_string())
-        .unwrap();
-    let read = codec.decode::<Receipt>(&confluent(3, &[0, 0, 0, 0, 0, 0]));
-    assert!(
-        matches!(read, Err(DecodeError::Incompatible { .. })),
-        "{read:?}"
-    );
+fn every_field_says_what_it_is() {
+    let mut seen = 0;
+    for current in bongsu_schemas::codec::current_schemas() {
+        let mut schema = serde_json::from_str(current.text).unwrap();
+        each_fields(&mut schema, &mut |fields| {
+            for f in fields {
+                seen += 1;
+                assert!(
+                    f["doc"].as_str().is_some_and(|d| !d.trim().is_empty()),
+                    "{f}"
+                );
+            }
+        });
+    }
+    assert!(seen > 90, "only {seen} fields were looked at");
 }

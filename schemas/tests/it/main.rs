@@ -1,5 +1,5 @@
 //! Records on the wire: round trips, golden bytes, old and new readers crossed.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod check;
 mod codec;
