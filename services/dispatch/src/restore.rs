@@ -90,7 +90,9 @@ async fn read(
         if let Some((offset, tag)) = outcome_of(&record, &topic) {
             let mut found = sink.lock().unwrap_or_else(PoisonError::into_inner);
             let partition = found.entry(record.partition).or_default();
-            partition.entry(offset).or_insert((tag, record.offset));
+            // The last one stands: an earlier one of another delivery is of a topic made anew since,
+            // and believing it would send this one again at every restart.
+            partition.insert(offset, (tag, record.offset));
         }
     });
     // Receipts are written outside of transactions: an open transaction of fanout must not hide them.
@@ -140,5 +142,48 @@ mod tests {
             assert_eq!(results_floor(damaged), None, "{damaged}");
         }
         assert_eq!(results_floor("b1;r=5;later=1"), Some(5));
+    }
+
+    #[tokio::test]
+    async fn of_two_receipts_at_one_offset_the_later_is_believed() {
+        use bongsu_stream::local::LocalCluster;
+        use bongsu_stream::port::{Headers, Outgoing, TopicSpec};
+
+        let log = LocalCluster::default();
+        let spec = TopicSpec {
+            name: "results".to_owned(),
+            partitions: 1,
+            replication: 1,
+            settings: BTreeMap::new(),
+        };
+        log.create_topic(spec).await.unwrap();
+        let producer = log.producer(Duration::ZERO).unwrap();
+        // The first is of a delivery that lay there before the topic was made anew.
+        let ids = [
+            "543ca93d-b1f3-326a-271e-8b06ef78cd5d",
+            "643ca93d-b1f3-326a-271e-8b06ef78cd5d",
+        ]
+        .map(|id| DeliveryId::parse(id).unwrap());
+        for id in ids {
+            let headers = Headers::default()
+                .with(headers::KIND, "outcome")
+                .with(headers::SOURCE_TOPIC, "deliveries")
+                .with(headers::SOURCE_OFFSET, "5")
+                .with(headers::DELIVERY_ID, id.to_string());
+            let record = Outgoing {
+                topic: "results".into(),
+                partition: 0,
+                key: None,
+                value: None,
+                headers,
+            };
+            producer.send(record).await.unwrap();
+        }
+        let tp = TopicPartition::new("deliveries", 0);
+        let restored = restore(Arc::new(log), "results".into(), vec![(tp.clone(), None)]).await;
+        assert_eq!(
+            restored[&tp].settled,
+            BTreeMap::from([(5, (ids[1].tag(), 1))])
+        );
     }
 }
