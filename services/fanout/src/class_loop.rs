@@ -138,6 +138,8 @@ pub struct ClassLoop {
     last_start: Option<Instant>,
     releases: Vec<u64>,
     epoch: u64,
+    /// Which partition is looked at first.
+    turn: usize,
     stopping: bool,
 }
 
@@ -155,6 +157,7 @@ impl ClassLoop {
             last_start: None,
             releases: Vec::new(),
             epoch: 0,
+            turn: 0,
             stopping: false,
         }
     }
@@ -433,7 +436,11 @@ impl ClassLoop {
 
     /// Reads what has come, lane by lane, and starts look-ups up to the limit.
     fn take_in(&mut self) {
-        let tps: Vec<_> = self.lanes.keys().cloned().collect();
+        let mut tps: Vec<_> = self.lanes.keys().cloned().collect();
+        // Another partition is first each time: a backlog in one must not take every look-up.
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn.checked_rem(tps.len()).unwrap_or(0);
+        tps.rotate_left(first);
         for tp in tps {
             while self.lookups.len() < self.parts.limits.lookups_in_flight {
                 let Some(lane) = self.lanes.get_mut(&tp) else {

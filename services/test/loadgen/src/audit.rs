@@ -191,7 +191,8 @@ pub(crate) fn audit(
         ..Audit::default()
     };
     let mut latency: Histogram<u64> = Histogram::new(3)?;
-    for r in requests {
+    let ours = format!("{}-", load.run);
+    for r in requests.iter().filter(|r| r.sender.starts_with(&ours)) {
         let seq = r.seq.context("a request without a number")?;
         let top = highest.entry((&r.sender, &r.path)).or_insert(seq);
         out.order_violations += usize::from(seq < *top);

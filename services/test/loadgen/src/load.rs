@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const HTTP_PUBLISHERS: usize = 4;
 /// Events per HTTP request at most.
 const HTTP_BATCH: usize = 200;
+/// Time for publishers to connect before the first event of an open loop is due.
+const WARM_UP: Duration = Duration::from_secs(5);
 /// Pause before a failed request is sent again with the same ids.
 const SEND_AGAIN: Duration = Duration::from_millis(100);
 
@@ -88,8 +90,15 @@ pub(crate) struct Published {
 
 /// Publishes everything; returns when the last event was acknowledged.
 pub(crate) async fn publish(load: Arc<Load>) -> anyhow::Result<Published> {
-    let begin = Instant::now() + Duration::from_millis(50);
-    let begin_us = wall_us() + 50_000;
+    // In an open loop nothing is due before every publisher is connected: a client's own start is
+    // not the pipeline's latency.
+    let lead = if load.rate.is_some() {
+        WARM_UP
+    } else {
+        Duration::from_millis(50)
+    };
+    let begin = Instant::now() + lead;
+    let begin_us = wall_us() + u64::try_from(lead.as_micros())?;
     let mut publishers = JoinSet::new();
     for k in 0..HTTP_PUBLISHERS {
         let load = Arc::clone(&load);
@@ -173,6 +182,14 @@ async fn with_kcat(load: &Load, begin: Instant) -> anyhow::Result<()> {
         .spawn()
         .context("kcat")?;
     let mut input = kcat.stdin.take().context("kcat takes no input")?;
+    if load.rate.is_some() {
+        let mut event = load.event(0);
+        event["sender"] = "warm-up".into();
+        event["id"] = load.run.clone().into();
+        input
+            .write_all(format!("warm-up\t{event}\n").as_bytes())
+            .await?;
+    }
     let mut lines = Vec::new();
     for i in load.numbers(|s| !s.is_multiple_of(2)) {
         if let Some(due) = load.due(begin, i)
