@@ -89,10 +89,17 @@ impl Complaint {
 #[error("{} fault(s) in the settings:{}", .0.len(), .0.iter().map(|c| format!("\n  {c}")).collect::<String>())]
 pub struct SettingsError(pub Vec<Complaint>);
 
-/// Reads settings from TOML text overlaid by `BONGSU__SECTION__KEY` variables.
-///
-/// A variable's value is read as TOML when it is valid TOML (numbers, booleans, arrays), else as
-/// text. Names are case-insensitive.
+/// Settings that could be read, and what in them means nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub settings: T,
+    /// Keys nobody reads. Settings with any must be refused; they are handed over so that the faults
+    /// of the keys that are known can be told in the same list.
+    pub unknown: Vec<Complaint>,
+}
+
+/// As [`load_known`], and refuses unknown keys.
 ///
 /// # Errors
 /// [`SettingsError`] with every unknown key, or the first syntax or type fault.
@@ -100,9 +107,29 @@ pub fn load<T: DeserializeOwned>(
     text: &str,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
+    let loaded = load_known(text, environment)?;
+    if loaded.unknown.is_empty() {
+        Ok(loaded.settings)
+    } else {
+        Err(SettingsError(loaded.unknown))
+    }
+}
+
+/// Reads settings from TOML text overlaid by `BONGSU__SECTION__KEY` variables.
+///
+/// A variable's value is read as TOML when it is valid TOML (numbers, booleans, arrays), else as
+/// text. Names are case-insensitive.
+///
+/// # Errors
+/// [`SettingsError`] with the first syntax fault, or the first type fault and the unknown keys
+/// before it.
+pub fn load_known<T: DeserializeOwned>(
+    text: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded<T>, SettingsError> {
     let mut table: Table = text
         .parse()
-        .map_err(|e: toml::de::Error| SettingsError(vec![Complaint::new("file", e.to_string())]))?;
+        .map_err(|e| SettingsError(vec![syntax_fault(text, &e)]))?;
     let mut texts = std::collections::BTreeMap::new();
     for (name, value) in environment {
         let Some(path) = name.strip_prefix("BONGSU__") else {
@@ -115,7 +142,7 @@ pub fn load<T: DeserializeOwned>(
     }
     loop {
         match read(table.clone()) {
-            Ok(settings) => return Ok(settings),
+            Ok(loaded) => return Ok(loaded),
             Err((path, complaints)) => {
                 // `SLOT=1` for a text key: what looked like a number is the text after all.
                 let Some((keys, value)) = path.and_then(|p| texts.remove(&p)) else {
@@ -129,7 +156,7 @@ pub fn load<T: DeserializeOwned>(
 }
 
 /// Reads a table; on failure the path of a wrong type, and every complaint.
-fn read<T: DeserializeOwned>(table: Table) -> Result<T, (Option<String>, Vec<Complaint>)> {
+fn read<T: DeserializeOwned>(table: Table) -> Result<Loaded<T>, (Option<String>, Vec<Complaint>)> {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(Value::Table(table), &mut track);
@@ -140,17 +167,20 @@ fn read<T: DeserializeOwned>(table: Table) -> Result<T, (Option<String>, Vec<Com
         ));
     });
     match read {
-        Ok(settings) if unknown.is_empty() => Ok(settings),
-        Ok(_) => Err((None, unknown)),
+        Ok(settings) => Ok(Loaded { settings, unknown }),
         Err(e) => {
             let path = track.path().to_string();
-            unknown.push(Complaint::new(
-                path.clone(),
-                e.to_string().trim().to_owned(),
-            ));
+            unknown.push(Complaint::new(path.clone(), e.message().to_owned()));
             Err((Some(path), unknown))
         }
     }
+}
+
+/// Where and what, but never the line itself, as the parser would print it: it may hold a secret.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> Complaint {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = 1 + text.bytes().take(start).filter(|b| *b == b'\n').count();
+    Complaint::new("file", format!("line {line}: {}", error.message()))
 }
 
 fn parse_value(text: &str) -> Value {
@@ -236,6 +266,23 @@ mod tests {
     fn a_wrong_type_names_its_path() {
         let error = load::<All>("[a]\nwait = 5", []).unwrap_err();
         assert_eq!(error.0[0].key, "a.wait");
+    }
+
+    #[test]
+    fn a_fault_of_syntax_names_its_line_without_showing_it() {
+        let error = load::<All>("x = 1\nsecret = \"hunter2", []).unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("line 2") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_do_not_hide_the_known_ones() {
+        let loaded: Loaded<All> = load_known("x = 1\n[a]\ncount = 8", []).unwrap();
+        assert_eq!(loaded.settings.a.count, 8);
+        assert_eq!(loaded.unknown.len(), 1);
     }
 
     #[test]
