@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bongsu_domain::Channel;
+use bongsu_runtime::settings::SettingsError;
 use bongsu_schemas::Topics;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -55,6 +56,8 @@ enum Command {
     /// Watch receipts.
     Watch(WatchArgs),
     /// What waits, per consumer group.
+    ///
+    /// For `dispatch`, one per partition may be the marker of a transaction, which waits for nothing.
     Lag,
     /// Settings.
     Config {
@@ -103,15 +106,60 @@ impl CommandLine {
         done
     }
 
-    fn settings(&self) -> anyhow::Result<Config> {
-        let mut config = Config::read(self.config.as_deref())?;
+    /// The settings, checked for what the command is about to do.
+    fn settings(&self) -> Result<Config, SettingsError> {
+        let services = match &self.command {
+            Command::Run { services, .. } => services,
+            Command::Config {
+                action: ConfigAction::Check { services },
+            } if services.is_empty() => Service::ALL,
+            Command::Config {
+                action: ConfigAction::Check { services },
+            } => services,
+            // `dev` checks what it has made of them.
+            Command::Dev(_)
+            | Command::Topics { .. }
+            | Command::Publish(_)
+            | Command::Watch(_)
+            | Command::Lag
+            | Command::Config { .. }
+            | Command::Simulate(_)
+            | Command::Completion { .. } => &[],
+        };
+        let mut config = Config::read(self.config.as_deref(), services)?;
         if let Some(bootstrap) = &self.bootstrap {
             config.kafka.bootstrap_servers.clone_from(bootstrap);
         }
         Ok(config)
     }
 
+    /// What is printed whatever the settings are.
+    fn fixed_text(&self) -> Option<String> {
+        match &self.command {
+            Command::Config {
+                action: ConfigAction::Docs,
+            } => Some(config::reference()),
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut Self::command(), "bongsu", &mut script);
+                Some(String::from_utf8_lossy(&script).into_owned())
+            }
+            Command::Dev(_)
+            | Command::Run { .. }
+            | Command::Topics { .. }
+            | Command::Publish(_)
+            | Command::Watch(_)
+            | Command::Lag
+            | Command::Config { .. }
+            | Command::Simulate(_) => None,
+        }
+    }
+
     async fn dispatch(self) -> anyhow::Result<()> {
+        if let Some(text) = self.fixed_text() {
+            say(text.trim_end());
+            return Ok(());
+        }
         let json = self.json;
         let config = self.settings()?;
         let names = Topics::new(config.topics.prefix.clone());
@@ -121,7 +169,6 @@ impl CommandLine {
                 run::run(config, &services, &channels(&channel)?).await
             }
             Command::Topics { action } => {
-                config.check(&[])?;
                 let apply = matches!(action, TopicsAction::Apply);
                 let cluster = compose::connect(&config)?;
                 topics::topics(&*cluster, &config.topics, apply, json).await
@@ -133,35 +180,20 @@ impl CommandLine {
                 watch::watch(compose::connect(&config)?, &names, args, json).await
             }
             Command::Lag => lag::lag(&*compose::connect(&config)?, &names, json).await,
-            Command::Config { action } => {
-                settings(&config, &action)?;
+            Command::Config {
+                action: ConfigAction::Print,
+            } => {
+                say(config.print()?.trim_end());
+                Ok(())
+            }
+            // Checked on the way here; the others have been answered without settings.
+            Command::Config { .. } | Command::Completion { .. } => {
+                say("the settings are fine");
                 Ok(())
             }
             Command::Simulate(args) => simulate::simulate(args).await,
-            Command::Completion { shell } => {
-                let mut command = Self::command();
-                clap_complete::generate(shell, &mut command, "bongsu", &mut std::io::stdout());
-                Ok(())
-            }
         }
     }
-}
-
-fn settings(config: &Config, action: &ConfigAction) -> anyhow::Result<()> {
-    match action {
-        ConfigAction::Check { services } => {
-            let services = if services.is_empty() {
-                Service::ALL
-            } else {
-                services
-            };
-            config.check(services)?;
-            say("the settings are fine");
-        }
-        ConfigAction::Print => say(config.print()?.trim_end()),
-        ConfigAction::Docs => say(config::reference().trim_end()),
-    }
-    Ok(())
 }
 
 fn channels(words: &[String]) -> anyhow::Result<Vec<Channel>> {

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
-use bongsu_runtime::settings::{Complaint, KeyDoc, SettingsError, load};
+use bongsu_runtime::settings::{Complaint, KeyDoc, Loaded, SettingsError, load_known};
 use bongsu_runtime::telemetry::LogFormat;
 use bongsu_runtime::{Duration, settings};
 use serde::{Deserialize, Serialize};
@@ -60,17 +59,29 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads the file (none is fine) and the environment. Unknown keys and wrong types are errors.
-    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
+    /// Reads the file (none is fine) and the environment, and checks what `services` need. Unknown
+    /// keys and contradictions are told in one list.
+    pub(crate) fn read(file: Option<&Path>, services: &[Service]) -> Result<Self, SettingsError> {
         let text = match file {
             None => String::new(),
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("the settings file {}", path.display()))?,
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                let key = path.display().to_string();
+                SettingsError(vec![Complaint::new(key, error.to_string())])
+            })?,
         };
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
-        Ok(load(&text, environment)?)
+        let Loaded { settings, unknown } = load_known::<Self>(&text, environment)?;
+        let mut faults = unknown;
+        if let Err(SettingsError(more)) = settings.check(services) {
+            faults.extend(more);
+        }
+        if faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(SettingsError(faults))
+        }
     }
 
     /// Checks the sections of the services that are to run; every fault at once.

@@ -42,7 +42,7 @@ pub(crate) struct DevArgs {
     data: Option<PathBuf>,
     /// First of four ports: gateway, webhook simulator, Discord simulator, status page. 0 takes
     /// free ones.
-    #[arg(long, default_value_t = 7400)]
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_532))]
     port: u16,
     /// Play a story of chat messages.
     #[arg(long)]
@@ -120,7 +120,7 @@ async fn with_backend(
                 }
             }
         }
-        complain("draining; Ctrl-C was seen");
+        complain("draining");
     }
     services.request();
     let drained = run::wait(tasks, &services).await;

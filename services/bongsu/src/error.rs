@@ -14,6 +14,18 @@ pub(crate) struct Usage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Broken(pub(crate) String);
 
+/// Prints what clap has to say: help and version are a success, anything else is wrong usage.
+pub(crate) fn usage(told: &clap::Error) -> ExitCode {
+    if told.print().is_err() {
+        tracing::debug!("nobody reads what the command line has to say");
+    }
+    if told.use_stderr() {
+        ExitCode::from(64)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
 /// The exit code an error asks for.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<SettingsError>() || error.is::<Usage>() {

@@ -29,7 +29,10 @@ fn main() -> ExitCode {
     {
         output::complain("another TLS provider was chosen already");
     }
-    let command_line = cli::CommandLine::parse();
+    let command_line = match cli::CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(told) => return error::usage(&told),
+    };
     match command_line.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

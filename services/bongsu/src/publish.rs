@@ -49,7 +49,7 @@ pub(crate) struct PublishArgs {
 struct Published<'a> {
     id: &'a str,
     sender: &'a str,
-    topic: &'a str,
+    topic: Arc<str>,
     partition: i32,
     offset: Option<i64>,
 }
@@ -117,14 +117,10 @@ async fn send<'a>(
         };
         offset = Some(producer.send(record).await?);
     }
-    let short = match class {
-        Class::Transactional => "events",
-        Class::Bulk => "events.bulk",
-    };
     Ok(Published {
         id: &event.id,
         sender: &event.sender,
-        topic: short,
+        topic,
         partition,
         offset,
     })

@@ -14,7 +14,6 @@ pub(crate) async fn run(
     services: &[Service],
     channels: &[Channel],
 ) -> anyhow::Result<()> {
-    config.check(services)?;
     telemetry::init_logging(&config.process.log, config.process.log_format);
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("listening to signals")?;

@@ -1,5 +1,6 @@
 //! `bongsu watch`: receipts as they come.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -23,7 +24,7 @@ pub(crate) struct WatchArgs {
     from_beginning: bool,
     /// Stop after this many receipts.
     #[arg(long)]
-    count: Option<usize>,
+    count: Option<NonZeroUsize>,
 }
 
 /// Prints receipts until the count is reached or the program is interrupted.
@@ -63,7 +64,7 @@ pub(crate) async fn watch(
             if show(&codec, &record, &args, json) {
                 seen += 1;
             }
-            if args.count.is_some_and(|n| seen >= n) {
+            if args.count.is_some_and(|n| seen >= n.get()) {
                 return Ok(());
             }
         }
