@@ -1,21 +1,19 @@
 //! Publishing from other systems: one sender, every client, real Kafka, real PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use bongsu_testkit::{Names, Postgres, TestKafka, wait_until};
+use bongsu_domain::partition_of;
+use bongsu_testkit::{Names, Postgres, TestKafka};
 use serde_json::Value;
 
 use crate::dev::{Dev, scripts};
 
+/// Of every client.
+const SENDER: &str = "foreign-clients";
 const COUNT: u64 = 20;
 /// python, java, node, kcat, curl and the outbox.
 const CLIENTS: u64 = 6;
-
-async fn report(dev: &Dev) -> Value {
-    let url = format!("{}/_sim/report", dev.webhook);
-    reqwest::get(url).await.unwrap().json().await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_on_kafka_publish_for_one_sender_in_order_and_a_careless_one_is_named() {
@@ -38,6 +36,8 @@ async fn clients_on_kafka_publish_for_one_sender_in_order_and_a_careless_one_is_
             &dev.gateway,
         ])
         .args([
+            "--sender",
+            SENDER,
             "--database",
             &postgres.url(),
             "--count",
@@ -51,22 +51,17 @@ async fn clients_on_kafka_publish_for_one_sender_in_order_and_a_careless_one_is_
         "{}",
         String::from_utf8_lossy(&run.stderr)
     );
-    wait_until(
-        Duration::from_secs(60),
-        "every client's notifications",
-        || async { report(&dev).await["requests"].as_u64() >= Some(CLIENTS * COUNT) },
-    )
-    .await;
+    dev.received(CLIENTS * COUNT).await;
+    assert_eq!(
+        compared(&dev, &read_events(kafka.bootstrap(), &prefix)).await,
+        0
+    );
 
     careless(kafka.bootstrap(), &prefix, &dev);
-    wait_until(
-        Duration::from_secs(60),
-        "the careless client's notifications",
-        || async { report(&dev).await["requests"].as_u64() >= Some(CLIENTS * COUNT + 16) },
-    )
-    .await;
-    let seen = report(&dev).await;
-    for broken in ["duplicates", "order_violations"] {
+    dev.received(CLIENTS * COUNT + 16).await;
+    let seen = dev.report().await;
+    assert_eq!(seen["requests"], CLIENTS * COUNT + 16, "{seen}");
+    for broken in ["duplicates", "order_violations", "unnumbered"] {
         assert_eq!(seen[broken], 0, "{seen}");
     }
     let metrics = reqwest::get(format!("{}/metrics", dev.gateway))
@@ -81,6 +76,37 @@ async fn clients_on_kafka_publish_for_one_sender_in_order_and_a_careless_one_is_
     assert!(named, "nobody names the careless client");
 
     dev.stop();
+}
+
+/// Offsets of the sender's events, all in the partition that the contract names.
+fn read_events(bootstrap: &str, prefix: &str) -> Vec<String> {
+    let topic = format!("{prefix}events");
+    let read = Command::new("kcat")
+        .args(["-C", "-e", "-q", "-o", "beginning", "-b", bootstrap])
+        .args(["-t", &topic, "-f", "%k %p\n"])
+        .output()
+        .unwrap();
+    assert!(read.status.success());
+    let text = String::from_utf8(read.stdout).unwrap();
+    let right = format!("{SENDER} {}", partition_of(SENDER.as_bytes(), 4));
+    let records: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(
+        records.iter().filter(|r| **r != right).count(),
+        0,
+        "{records:?}"
+    );
+    records
+}
+
+/// Every event is at the simulator: as many different events as there are records.
+async fn compared(dev: &Dev, records: &[String]) -> usize {
+    let url = format!("{}/_sim/requests?limit=10000", dev.webhook);
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let seen: BTreeSet<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event_id"].to_string())
+        .collect();
+    records.len() - seen.len()
 }
 
 /// Sixteen senders through librdkafka's default partitioner, which is not murmur2.

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::dev::{bongsu, output};
+use crate::dev::{bongsu, output, refusal, scripts, text};
 
 #[test]
 fn the_demo_on_the_local_log_keeps_every_promise() {
@@ -21,28 +21,86 @@ fn the_demo_on_the_local_log_keeps_every_promise() {
 }
 
 #[test]
-fn every_fault_of_the_settings_is_told_at_once_and_no_secret() {
+fn unknown_keys_and_contradictions_are_told_in_one_list() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bongsu.toml");
-    std::fs::write(&file, "[fanout]\nslott = \"1\"\n[gatewayy]\n").unwrap();
+    let wrong = "[fanout]\nslott = \"1\"\n[gatewayy]\n[topics]\npartitions = 0\n";
+    std::fs::write(&file, wrong).unwrap();
     let path = file.display().to_string();
-    let checked = output(&["--config", &path, "config", "check"]);
-    assert_eq!(checked.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&checked.stderr);
-    assert!(
-        told.contains("fanout.slott") && told.contains("gatewayy"),
-        "{told}"
-    );
+    let (code, told) = refusal(&mut bongsu(&["--config", &path, "config", "check"]));
+    assert_eq!(code, Some(64));
+    for key in [
+        "fanout.slott",
+        "gatewayy",
+        "topics.partitions",
+        "gateway.keys",
+    ] {
+        assert!(told.contains(key), "{key} is missing: {told}");
+    }
+    // No service starts with them, and no broker is asked.
+    for command in [&["run", "fanout"][..], &["lag"], &["topics", "plan"]] {
+        let (code, told) = refusal(bongsu(command).args(["--config", &path]));
+        assert_eq!(code, Some(64), "{told}");
+    }
+    let (code, told) = refusal(&mut bongsu(&["-c", "/nowhere.toml", "config", "check"]));
+    assert_eq!(code, Some(64), "{told}");
+}
 
-    std::fs::write(
-        &file,
-        "[[gateway.keys]]\nid = \"k\"\nsecret = \"hunter2hunter2hunter2\"\nsenders = [\"*\"]\nscopes = [\"publish\"]\n",
-    )
-    .unwrap();
-    let printed = output(&["--config", &path, "config", "print"]);
-    assert!(printed.status.success());
-    let text = String::from_utf8_lossy(&printed.stdout);
-    assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
+#[test]
+fn a_secret_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bongsu.toml");
+    let path = file.display().to_string();
+    let secrets = "[store]\nurl = \"postgres://u:hunter2@h/d\"\n\
+        [[gateway.keys]]\nid = \"k\"\nsecret = \"hunter2hunter2hunter2\"\nsenders = [\"*\"]\n\
+        scopes = [\"publish\"]\n[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"u\"\n\
+        password = \"hunter2\"\n[registry]\nurl = \"http://r\"\nusername = \"u\"\n\
+        [channels.webhook.accounts.default]\nsecrets = [\"whsec_hunter2\"]\n";
+    std::fs::write(&file, secrets).unwrap();
+    let told = text(
+        bongsu(&["--config", &path, "config", "print"])
+            .env("BONGSU__REGISTRY__PASSWORD", "hunter2"),
+    );
+    assert!(!told.contains("hunter2"), "{told}");
+    assert_eq!(told.matches("\"***\"").count(), 5, "{told}");
+
+    // Nor in a complaint: bad settings beside it, a line that cannot be read.
+    for broken in [
+        format!("{secrets}secret = 1\n"),
+        secrets.replace("[store]", "[storee]"),
+        secrets.replace("@h/d\"", "@h/d"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        let (code, told) = refusal(&mut bongsu(&["--config", &path, "config", "check"]));
+        assert_eq!(code, Some(64), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn the_reference_of_the_settings_is_the_documented_one() {
+    let page = std::fs::read_to_string(scripts().join("../docs/configuration.md")).unwrap();
+    // Whatever the settings are: who asks for the reference may be mending them.
+    let told = text(bongsu(&["config", "docs"]).env("BONGSU__NONSENSE", "1"));
+    assert_eq!(told, page, "scripts/check --fix writes it anew");
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_help_with_0() {
+    for wrong in [
+        &["fly"][..],
+        &["run"],
+        &["run", "fanout", "--channel", "pigeon"],
+        &["dev", "--port", "65535"],
+        &["watch", "--count", "0"],
+        &["simulate", "pigeon"],
+    ] {
+        let (code, told) = refusal(&mut bongsu(wrong));
+        assert_eq!(code, Some(64), "{wrong:?}: {told}");
+    }
+    assert!(text(&mut bongsu(&["--help"])).contains("topics"));
+    let script = text(&mut bongsu(&["completion", "bash"]));
+    assert!(script.contains("_bongsu()") && script.contains("topics"));
 }
 
 #[test]

@@ -3,6 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use bongsu_testkit::wait_until;
+use serde_json::Value;
 
 pub(crate) fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts")
@@ -12,6 +16,34 @@ pub(crate) fn bongsu(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bongsu"));
     command.args(arguments).env("BONGSU_SCRIPTS", scripts());
     command
+}
+
+/// Arguments, and the prefix of topics and groups.
+pub(crate) fn prefixed(prefix: &str, bootstrap: &str, arguments: &[&str]) -> Command {
+    let mut command = bongsu(arguments);
+    command
+        .env("BONGSU__TOPICS__PREFIX", prefix)
+        .env("BONGSU_BOOTSTRAP", bootstrap);
+    command
+}
+
+/// Standard output of a command that must succeed.
+pub(crate) fn text(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    assert!(
+        done.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Exit code and complaint of a command that must fail.
+pub(crate) fn refusal(command: &mut Command) -> (Option<i32>, String) {
+    let done = command.output().unwrap();
+    assert!(!done.status.success(), "{command:?} must not succeed");
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    (done.status.code(), told)
 }
 
 pub(crate) fn output(arguments: &[&str]) -> Output {
@@ -45,6 +77,8 @@ impl Dev {
         let webhook = url_of("webhook")
             .trim_end_matches("/_sim/report")
             .to_owned();
+        // What the demo says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
         Self {
             child,
             gateway,
@@ -52,16 +86,35 @@ impl Dev {
         }
     }
 
+    /// What the webhook simulator counted.
+    pub(crate) async fn report(&self) -> Value {
+        let url = format!("{}/_sim/report", self.webhook);
+        reqwest::get(url).await.unwrap().json().await.unwrap()
+    }
+
+    /// Waits until the simulator has had this many requests.
+    pub(crate) async fn received(&self, requests: u64) {
+        wait_until(Duration::from_secs(60), "the notifications", || async {
+            self.report().await["requests"].as_u64() >= Some(requests)
+        })
+        .await;
+    }
+
     /// SIGTERM; the drain must end with success.
     pub(crate) fn stop(mut self) {
-        let killed = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status()
-            .unwrap();
-        assert!(killed.success());
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "the drain ended with {status}");
+        drain(&mut self.child);
     }
+}
+
+/// SIGTERM; the drain must end with success.
+pub(crate) fn drain(child: &mut Child) {
+    let killed = Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "the drain ended with {status}");
 }
 
 impl Drop for Dev {
