@@ -1,13 +1,35 @@
 //! `bongsu topics` against real Kafka.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bongsu_stream::kafka::{KafkaCluster, Settings};
-use bongsu_stream::port::TopicSpec;
+use bongsu_stream::port::{Cluster, TopicSpec};
 use bongsu_testkit::{Names, TestKafka};
 use serde_json::Value;
 
 use crate::dev::{prefixed, refusal, text};
+
+fn connect(bootstrap: &str) -> Arc<dyn Cluster> {
+    KafkaCluster::connect(Settings {
+        bootstrap_servers: bootstrap.to_owned(),
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+async fn create(cluster: &dyn Cluster, name: String, partitions: i32) {
+    let settings = BTreeMap::new();
+    cluster
+        .create_topic(TopicSpec {
+            name,
+            partitions,
+            replication: 1,
+            settings,
+        })
+        .await
+        .unwrap();
+}
 
 fn actions(plan: &str) -> Vec<String> {
     let plan: Value = serde_json::from_str(plan).unwrap();
@@ -35,11 +57,7 @@ async fn topics_are_planned_applied_and_then_left_alone() {
     text(&mut ask(&["topics", "apply"]));
 
     // What Bongsu does not own is an administrator's, and stays.
-    let cluster = KafkaCluster::connect(Settings {
-        bootstrap_servers: bootstrap.to_owned(),
-        ..Settings::default()
-    })
-    .unwrap();
+    let cluster = connect(bootstrap);
     let events = names.topic("events");
     let foreign = BTreeMap::from([("segment.ms".to_owned(), "654321".to_owned())]);
     cluster.alter_topic(&events, foreign).await.unwrap();
@@ -64,21 +82,9 @@ async fn topics_are_planned_applied_and_then_left_alone() {
 async fn a_topic_with_another_number_of_partitions_is_named_and_nothing_is_made() {
     let bootstrap = TestKafka::shared().bootstrap();
     let names = Names::new("refused");
-    let cluster = KafkaCluster::connect(Settings {
-        bootstrap_servers: bootstrap.to_owned(),
-        ..Settings::default()
-    })
-    .unwrap();
+    let cluster = connect(bootstrap);
     let results = names.topic("results");
-    cluster
-        .create_topic(TopicSpec {
-            name: results.clone(),
-            partitions: 7,
-            replication: 1,
-            settings: BTreeMap::new(),
-        })
-        .await
-        .unwrap();
+    create(&*cluster, results.clone(), 7).await;
     let mut apply = prefixed(names.topic_prefix(), bootstrap, &["topics", "apply"]);
     let done = apply.output().unwrap();
     assert_eq!(done.status.code(), Some(64));
@@ -87,4 +93,32 @@ async fn a_topic_with_another_number_of_partitions_is_named_and_nothing_is_made(
     assert!(line.is_some_and(|l| l.contains(&results)), "{told}");
     let events = names.topic("events");
     assert!(cluster.topics(vec![events]).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_refuses_to_start_without_topics_or_on_topics_that_do_not_fit() {
+    let bootstrap = TestKafka::shared().bootstrap();
+    let names = Names::new("unfit");
+    let run = |service: &str| {
+        refusal(&mut prefixed(
+            names.topic_prefix(),
+            bootstrap,
+            &["run", service],
+        ))
+    };
+    let (_, told) = run("fanout");
+    assert!(told.contains("bongsu topics apply"), "{told}");
+
+    let cluster = connect(bootstrap);
+    create(&*cluster, names.topic("schemas"), 1).await;
+    create(&*cluster, names.topic("results"), 7).await;
+    for topic in ["events", "deliveries.webhook", "deliveries.discord"] {
+        create(&*cluster, names.topic(topic), 4).await;
+        create(&*cluster, names.topic(&format!("{topic}.bulk")), 4).await;
+    }
+    create(&*cluster, names.topic("dead-letters"), 4).await;
+    for service in ["fanout", "dispatch"] {
+        let (_, told) = run(service);
+        assert!(told.contains("results has 7"), "{service}: {told}");
+    }
 }
