@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use bongsu_gateway::GatewayError;
 use bongsu_runtime::settings::SettingsError;
+use bongsu_runtime::tasks::TaskDied;
 
 /// The command was understood but cannot be done as asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<SettingsError>() || error.is::<Usage>() {
         return ExitCode::from(64);
     }
-    if let Some(bongsu_gateway::GatewayError::DrainMissed { .. }) = error.downcast_ref() {
+    let died = error
+        .downcast_ref::<TaskDied>()
+        .and_then(|d| d.error.as_ref());
+    if let Some(GatewayError::DrainMissed { .. }) = died.and_then(|e| e.downcast_ref()) {
         return ExitCode::from(70);
     }
     ExitCode::FAILURE

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use bongsu_testkit::wait_until;
@@ -59,11 +59,18 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn start(bootstrap: &str, prefix: &str) -> Self {
-        let mut child = bongsu(&["dev", "--bootstrap", bootstrap, "--port", "0"])
-            .env("BONGSU__TOPICS__PREFIX", prefix)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(bootstrap, prefix, |_| ())
+    }
+
+    pub(crate) fn start_with(
+        bootstrap: &str,
+        prefix: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
+        let mut command = bongsu(&["dev", "--bootstrap", bootstrap, "--port", "0"]);
+        command.env("BONGSU__TOPICS__PREFIX", prefix);
+        change(&mut command);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut url_of = |label: &str| {
             let line = lines
@@ -104,17 +111,26 @@ impl Dev {
     pub(crate) fn stop(mut self) {
         drain(&mut self.child);
     }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        terminate(&mut self.child)
+    }
 }
 
 /// SIGTERM; the drain must end with success.
 pub(crate) fn drain(child: &mut Child) {
+    let status = terminate(child);
+    assert!(status.success(), "the drain ended with {status}");
+}
+
+fn terminate(child: &mut Child) -> ExitStatus {
     let killed = Command::new("kill")
         .arg(child.id().to_string())
         .status()
         .unwrap();
     assert!(killed.success());
-    let status = child.wait().unwrap();
-    assert!(status.success(), "the drain ended with {status}");
+    child.wait().unwrap()
 }
 
 impl Drop for Dev {

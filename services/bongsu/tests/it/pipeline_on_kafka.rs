@@ -1,7 +1,7 @@
 //! A running pipeline on real Kafka: what is published, watched, asked and stopped.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -198,6 +198,25 @@ async fn a_drain_finishes_what_is_under_way_and_the_next_run_does_the_rest_once(
         assert_eq!(seen[broken], 0, "{seen}");
     }
     drain(&mut twin.process.0);
+}
+
+#[test]
+fn a_drain_that_misses_its_deadline_ends_with_70() {
+    let names = Names::new("missed");
+    let bootstrap = TestKafka::shared().bootstrap();
+    let dev = Dev::start_with(bootstrap, names.topic_prefix(), |command| {
+        command.env("BONGSU__GATEWAY__DRAIN_TIMEOUT", "1s");
+    });
+    // A client that never finishes its request.
+    let mut client = TcpStream::connect(dev.gateway.trim_start_matches("http://")).unwrap();
+    let head = "POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n\
+                content-length: 9\r\nexpect: 100-continue\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let mut told = String::new();
+    let mut answer = BufReader::new(client.try_clone().unwrap());
+    answer.read_line(&mut told).unwrap();
+    assert!(told.contains("100 Continue"), "{told}");
+    assert_eq!(dev.terminate().code(), Some(70));
 }
 
 #[test]

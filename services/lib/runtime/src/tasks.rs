@@ -1,6 +1,8 @@
 //! Named, joined, watched tasks: the only place that spawns.
 
+use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -13,12 +15,18 @@ pub struct TaskDied {
     pub name: &'static str,
     /// Its panic or error.
     pub reason: String,
+    /// The error itself, for who decides by its type; none after a panic. Not a source: `reason`
+    /// says it already.
+    pub error: Option<Arc<dyn Error + Send + Sync>>,
 }
+
+/// What a task ends with when it fails; errors and texts become one.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// A set of tasks that live and die with their owner; dropping it aborts them.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    set: JoinSet<(&'static str, Result<(), String>)>,
+    set: JoinSet<(&'static str, Result<(), Failure>)>,
 }
 
 impl Tasks {
@@ -32,10 +40,10 @@ impl Tasks {
     pub fn spawn<F, E>(&mut self, name: &'static str, task: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
-        E: std::fmt::Display,
+        E: Into<Failure>,
     {
         self.set
-            .spawn(async move { (name, task.await.map_err(|e| e.to_string())) });
+            .spawn(async move { (name, task.await.map_err(Into::into)) });
     }
 
     /// How many still run.
@@ -55,10 +63,15 @@ impl Tasks {
     pub async fn next(&mut self) -> Option<Result<&'static str, TaskDied>> {
         Some(match self.set.join_next().await? {
             Ok((name, Ok(()))) => Ok(name),
-            Ok((name, Err(reason))) => Err(TaskDied { name, reason }),
+            Ok((name, Err(error))) => Err(TaskDied {
+                name,
+                reason: error.to_string(),
+                error: Some(error.into()),
+            }),
             Err(panic) => Err(TaskDied {
                 name: "unnamed",
                 reason: panic.to_string(),
+                error: None,
             }),
         })
     }
