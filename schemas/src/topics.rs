@@ -47,6 +47,48 @@ impl Topics {
         self.name("results")
     }
 
+    /// The engine's own notes of a channel and class: checkpoints, intents, diversions.
+    #[must_use]
+    pub fn journal(&self, channel: Channel, class: Class) -> Arc<str> {
+        self.name(&format!("journal.{channel}{}", class.topic_suffix()))
+    }
+
+    /// Parked deliveries of a channel and class.
+    #[must_use]
+    pub fn lanes(&self, channel: Channel, class: Class) -> Arc<str> {
+        self.name(&format!("lanes.{channel}{}", class.topic_suffix()))
+    }
+
+    /// Stops and their ends (compacted).
+    #[must_use]
+    pub fn control(&self) -> Arc<str> {
+        self.name("control")
+    }
+
+    /// Rate shares of workers and pauses asked for by providers (compacted).
+    #[must_use]
+    pub fn limits(&self) -> Arc<str> {
+        self.name("limits")
+    }
+
+    /// Stored reasons not to send to an address (compacted).
+    #[must_use]
+    pub fn suppressions(&self) -> Arc<str> {
+        self.name("suppressions")
+    }
+
+    /// Callbacks of providers that carry no reference of ours, early or unknown.
+    #[must_use]
+    pub fn reports(&self) -> Arc<str> {
+        self.name("reports")
+    }
+
+    /// Administrative acts: who did what.
+    #[must_use]
+    pub fn audit(&self) -> Arc<str> {
+        self.name("audit")
+    }
+
     /// Writer schemas (compacted).
     #[must_use]
     pub fn schemas(&self) -> Arc<str> {

@@ -39,32 +39,42 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
         "message.timestamp.type".to_owned(),
         "LogAppendTime".to_owned(),
     );
-    let mut out: Vec<(Arc<str>, BTreeMap<String, String>)> = Vec::new();
+    // A checkpoint of a pinned partition may be large; parked deliveries carry headers of their own.
+    let journal = kept(DEAD_LETTER_BYTES, settings.retention);
+    let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    let n = settings.partitions;
+    let mut out: Vec<(Arc<str>, i32, BTreeMap<String, String>)> = Vec::new();
     for class in Class::ALL {
-        out.push((topics.events(*class), events.clone()));
+        out.push((topics.events(*class), n, events.clone()));
         for channel in Channel::ALL {
-            out.push((topics.deliveries(*channel, *class), data.clone()));
+            out.push((topics.deliveries(*channel, *class), n, data.clone()));
+            out.push((topics.journal(*channel, *class), n, journal.clone()));
+            out.push((topics.lanes(*channel, *class), n, journal.clone()));
         }
     }
-    out.push((topics.results(), data));
-    out.push((
-        topics.dead_letters(),
-        kept(DEAD_LETTER_BYTES, settings.dead_letter_retention),
-    ));
-    out.push((
+    out.push((topics.results(), n, data));
+    let letters = kept(DEAD_LETTER_BYTES, settings.dead_letter_retention);
+    out.push((topics.dead_letters(), n, letters.clone()));
+    out.push((topics.audit(), 1, letters));
+    let reports = kept(RECORD_BYTES, bongsu_runtime::Duration::secs(72 * 3_600));
+    out.push((topics.reports(), n, reports));
+    for small in [
         topics.schemas(),
-        BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
-    ));
+        topics.control(),
+        topics.limits(),
+        topics.suppressions(),
+    ] {
+        out.push((small, 1, compacted.clone()));
+    }
     out.into_iter()
-        .map(|(name, mut owned)| {
+        .map(|(name, partitions, mut owned)| {
             owned.insert(
                 "min.insync.replicas".to_owned(),
                 settings.min_insync_replicas.to_string(),
             );
-            let compacted = name == topics.schemas();
             TopicSpec {
                 name: name.to_string(),
-                partitions: if compacted { 1 } else { settings.partitions },
+                partitions,
                 replication: settings.replication,
                 settings: owned,
             }

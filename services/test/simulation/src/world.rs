@@ -99,10 +99,20 @@ impl World {
             codec: Arc::new(Codec::default()),
         };
         let t = &world.topics;
-        let mut names = vec![t.results(), t.dead_letters(), t.schemas()];
+        let mut names = vec![
+            t.results(),
+            t.dead_letters(),
+            t.schemas(),
+            t.control(),
+            t.limits(),
+        ];
         for class in Class::ALL {
             names.push(t.events(*class));
-            names.extend(Channel::ALL.iter().map(|c| t.deliveries(*c, *class)));
+            for channel in Channel::ALL {
+                names.push(t.deliveries(*channel, *class));
+                names.push(t.journal(*channel, *class));
+                names.push(t.lanes(*channel, *class));
+            }
         }
         for name in names {
             let spec = TopicSpec {
