@@ -89,6 +89,8 @@ impl DispatchMetrics {
             AttemptResult::Throttled { .. } => "throttled",
             AttemptResult::Unavailable => "unavailable",
             AttemptResult::Unknown => "unknown",
+            AttemptResult::NotProcessed => "not_processed",
+            AttemptResult::AccountFault => "account_fault",
         };
         self.in_flight.add(-1, &self.labels);
         self.attempts

@@ -632,10 +632,12 @@ fn class_of(result: AttemptResult) -> AttemptClass {
     match result {
         AttemptResult::Accepted => AttemptClass::Accepted,
         AttemptResult::Refused(reason) => AttemptClass::Refused(reason),
-        AttemptResult::Throttled { retry_after } => AttemptClass::Throttled(
+        AttemptResult::Throttled { retry_after, .. } => AttemptClass::Throttled(
             retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
         ),
-        AttemptResult::Unavailable => AttemptClass::Unavailable,
+        AttemptResult::Unavailable | AttemptResult::NotProcessed | AttemptResult::AccountFault => {
+            AttemptClass::Unavailable
+        }
         AttemptResult::Unknown => AttemptClass::Unknown,
     }
 }

@@ -30,12 +30,31 @@ pub enum AttemptResult {
     Throttled {
         /// The provider's `Retry-After`.
         retry_after: Option<Duration>,
+        /// Who must wait.
+        scope: ThrottleScope,
     },
     /// The provider did not take it and may later (connection refused, 5xx).
     Unavailable,
+    /// The provider surely did not process it (a refused HTTP/2 stream, one above GOAWAY's last): it
+    /// may be sent again at once, and that costs the delivery no attempt.
+    NotProcessed,
+    /// The account is at fault, not the delivery (credential refused, account blocked): nothing of
+    /// this account is tried until its circuit closes, and it costs the delivery no attempt.
+    AccountFault,
     /// It may or may not have arrived: the answer was never seen (time-out after the request was
     /// written, connection lost, 504).
     Unknown,
+}
+
+/// Whom a provider's "not now" concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThrottleScope {
+    /// This address (device, webhook, chat) and nobody else.
+    Address,
+    /// Everything of the account.
+    Account,
+    /// Everything that leaves from this worker's public IP address.
+    Worker,
 }
 
 /// One delivery as it goes out.
@@ -86,6 +105,12 @@ pub trait Provider: Send + Sync {
     /// How batches are to be built.
     fn batching(&self) -> Batching {
         Batching::SINGLE
+    }
+
+    /// Whether the provider removes a second copy of the delivery: it gets the same key on every
+    /// attempt, so that sending again after an unseen answer does no harm.
+    fn dedupes(&self, _delivery: &Delivery) -> bool {
+        false
     }
 
     /// What one delivery costs of a rate limit, in recipients.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider, ThrottleScope, TryError};
 use bongsu_domain::{Delivery, Reason};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -35,7 +35,9 @@ impl Read {
             Some(
                 AttemptResult::Refused(_)
                 | AttemptResult::Throttled { .. }
-                | AttemptResult::Unavailable,
+                | AttemptResult::Unavailable
+                | AttemptResult::NotProcessed
+                | AttemptResult::AccountFault,
             ) => false,
         }
     }
@@ -114,6 +116,7 @@ impl SimulatedProvider {
                 let after = Duration::from_millis(random.below(3_000));
                 AttemptResult::Throttled {
                     retry_after: Some(after),
+                    scope: ThrottleScope::Address,
                 }
             }
             8..10 => AttemptResult::Unknown,

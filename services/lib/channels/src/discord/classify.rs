@@ -26,7 +26,7 @@ use bongsu_domain::Reason;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, ThrottleScope};
 use crate::retry_after;
 
 /// How long to stay away from Discord after an answer that is not Discord's but Cloudflare's in
@@ -63,10 +63,11 @@ fn by_code(code: i64, wait: Option<Duration>) -> Option<AttemptResult> {
         220_001..=220_003 | 10_015 | 10_003 | 50_027 => {
             AttemptResult::Refused(Reason::InvalidAddress)
         }
-        20_028 | 20_029 | 130_000 => AttemptResult::Throttled { retry_after: wait },
-        40_333 => AttemptResult::Throttled {
-            retry_after: wait.or(Some(BLOCKED)),
+        20_028 | 20_029 | 130_000 => AttemptResult::Throttled {
+            retry_after: wait,
+            scope: ThrottleScope::Address,
         },
+        40_333 => blocked(wait),
         _ => return None,
     })
 }
@@ -79,16 +80,25 @@ fn by_status(
 ) -> AttemptResult {
     match (status.as_u16(), is_json) {
         (429, true) | (502 | 503, _) if wait.is_some() || status.as_u16() == 429 => {
-            AttemptResult::Throttled { retry_after: wait }
+            AttemptResult::Throttled {
+                retry_after: wait,
+                scope: ThrottleScope::Address,
+            }
         }
-        (429 | 403, false) => AttemptResult::Throttled {
-            retry_after: wait.or(Some(BLOCKED)),
-        },
+        (429 | 403, false) => blocked(wait),
         (400 | 413, _) => AttemptResult::Refused(Reason::InvalidContent),
         (403, true) => AttemptResult::Refused(Reason::InvalidAddress),
         (401 | 404, true) if code != 0 => AttemptResult::Refused(Reason::InvalidAddress),
         (504, _) => AttemptResult::Unknown,
         _ => AttemptResult::Unavailable,
+    }
+}
+
+/// What stands in front of Discord refuses the IP address, not the webhook.
+fn blocked(wait: Option<Duration>) -> AttemptResult {
+    AttemptResult::Throttled {
+        retry_after: wait.or(Some(BLOCKED)),
+        scope: ThrottleScope::Worker,
     }
 }
 
@@ -104,6 +114,7 @@ mod tests {
     fn throttled(millis: u64) -> AttemptResult {
         AttemptResult::Throttled {
             retry_after: Some(Duration::from_millis(millis)),
+            scope: ThrottleScope::Address,
         }
     }
 
@@ -144,11 +155,17 @@ mod tests {
         assert_eq!(of(429, "{}", Some(2)), throttled(2_000));
         assert_eq!(
             of(429, "{}", None),
-            AttemptResult::Throttled { retry_after: None }
+            AttemptResult::Throttled {
+                retry_after: None,
+                scope: ThrottleScope::Address,
+            }
         );
         assert_eq!(
             of(503, r#"{"code":130000}"#, None),
-            AttemptResult::Throttled { retry_after: None }
+            AttemptResult::Throttled {
+                retry_after: None,
+                scope: ThrottleScope::Address,
+            }
         );
         assert_eq!(of(503, "", Some(3)), throttled(3_000));
     }

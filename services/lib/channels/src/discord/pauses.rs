@@ -76,7 +76,7 @@ impl Pauses {
 pub fn of_answer(result: AttemptResult, headers: &HeaderMap) -> Option<(Scope, Duration)> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match result {
-        AttemptResult::Throttled { retry_after } => {
+        AttemptResult::Throttled { retry_after, .. } => {
             // Only Discord itself names a scope; what stands in front of it limits the IP.
             let own = text("x-ratelimit-scope");
             let global = text("x-ratelimit-global").is_some() || own.is_none_or(|s| s == "global");
@@ -92,7 +92,7 @@ pub fn of_answer(result: AttemptResult, headers: &HeaderMap) -> Option<(Scope, D
             let wait = text("x-ratelimit-reset-after").and_then(retry_after::from_seconds);
             wait.filter(|_| used_up).map(|wait| (Scope::Webhook, wait))
         }
-        AttemptResult::Unknown => None,
+        AttemptResult::Unknown | AttemptResult::NotProcessed | AttemptResult::AccountFault => None,
     }
 }
 
@@ -129,6 +129,7 @@ mod tests {
     #[test]
     fn a_429_pauses_its_webhook_or_everything() {
         let limited = AttemptResult::Throttled {
+            scope: crate::provider::ThrottleScope::Address,
             retry_after: Some(SECOND),
         };
         let scope = |pairs| of_answer(limited, &headers(pairs)).map(|(scope, _)| scope);

@@ -18,7 +18,8 @@ use super::payload::Webhook;
 use super::{classify, pauses, payload};
 use crate::client::{self, Reach};
 use crate::provider::{
-    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
+    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, ThrottleScope, TryError,
+    only_known,
 };
 use crate::registry::BuildError;
 use crate::retry_after;
@@ -82,6 +83,7 @@ impl DiscordProvider {
         if let Some(wait) = account.pauses.wait(webhook.number(), Instant::now()) {
             return AttemptResult::Throttled {
                 retry_after: Some(wait),
+                scope: ThrottleScope::Address,
             };
         }
         let Ok(body) = payload::body(&delivery.content, &account.username) else {
@@ -101,6 +103,16 @@ impl DiscordProvider {
                 if let Some((scope, wait)) = pauses::of_answer(result, &answer.headers) {
                     let now = Instant::now();
                     account.pauses.pause(webhook.number(), scope, wait, now);
+                    if let (
+                        AttemptResult::Throttled { retry_after, .. },
+                        pauses::Scope::Everything,
+                    ) = (result, scope)
+                    {
+                        return AttemptResult::Throttled {
+                            retry_after,
+                            scope: ThrottleScope::Worker,
+                        };
+                    }
                 }
                 result
             }

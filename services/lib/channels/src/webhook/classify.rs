@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bongsu_domain::Reason;
 
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, ThrottleScope};
 
 /// What an answer means. `retry_after` is the header, when there was one.
 pub fn classify(status: StatusCode, retry_after: Option<Duration>) -> AttemptResult {
@@ -28,7 +28,11 @@ pub fn classify(status: StatusCode, retry_after: Option<Duration>) -> AttemptRes
         (200..=299, _) => AttemptResult::Accepted,
         (410, _) => AttemptResult::Refused(Reason::InvalidAddress),
         (429, retry_after) | (502 | 503, retry_after @ Some(_)) => {
-            AttemptResult::Throttled { retry_after }
+            AttemptResult::Throttled {
+                retry_after,
+                // Receivers are strangers to one another, whatever account signs.
+                scope: ThrottleScope::Address,
+            }
         }
         (504, _) => AttemptResult::Unknown,
         _ => AttemptResult::Unavailable,
@@ -42,7 +46,11 @@ mod tests {
     #[test]
     fn the_table_holds() {
         let wait = Some(Duration::from_secs(7));
-        let throttled = AttemptResult::Throttled { retry_after: wait };
+        let not_now = |retry_after| AttemptResult::Throttled {
+            retry_after,
+            scope: ThrottleScope::Address,
+        };
+        let throttled = not_now(wait);
         for (status, header, result) in [
             (200, None, AttemptResult::Accepted),
             (204, wait, AttemptResult::Accepted),
@@ -56,7 +64,7 @@ mod tests {
             (410, None, AttemptResult::Refused(Reason::InvalidAddress)),
             (413, None, AttemptResult::Unavailable),
             (422, None, AttemptResult::Unavailable),
-            (429, None, AttemptResult::Throttled { retry_after: None }),
+            (429, None, not_now(None)),
             (429, wait, throttled),
             (500, wait, AttemptResult::Unavailable),
             (502, None, AttemptResult::Unavailable),

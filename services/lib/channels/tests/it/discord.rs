@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bongsu_channels::provider::AttemptResult;
+use bongsu_channels::provider::{AttemptResult, ThrottleScope};
 use bongsu_channels::{Settings, build, discord};
 use bongsu_domain::{Channel, Reason};
 use bongsu_runtime::Clock;
@@ -64,13 +64,19 @@ async fn the_body_of_an_error_decides() {
     let retry_after = Some(Duration::from_millis(1_336));
     assert_eq!(
         execute(limited).await.0,
-        AttemptResult::Throttled { retry_after }
+        AttemptResult::Throttled {
+            retry_after,
+            scope: ThrottleScope::Worker,
+        }
     );
     let banned = Reply::answer(429, "", "<html>Error 1015</html>");
     let retry_after = Some(Duration::from_mins(1));
     assert_eq!(
         execute(banned).await.0,
-        AttemptResult::Throttled { retry_after }
+        AttemptResult::Throttled {
+            retry_after,
+            scope: ThrottleScope::Worker,
+        }
     );
 }
 
@@ -93,6 +99,7 @@ async fn a_pause_discord_asked_for_is_kept_without_asking_again() {
     );
     let AttemptResult::Throttled {
         retry_after: Some(wait),
+        ..
     } = attempt(&*provider, &first, PATIENT).await
     else {
         unreachable!("it must wait")

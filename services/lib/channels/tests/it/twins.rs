@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bongsu_channels::provider::{AttemptResult, Provider};
+use bongsu_channels::provider::{AttemptResult, Provider, ThrottleScope};
 use bongsu_channels::{Settings, build, discord, webhook};
 use bongsu_domain::{Channel, Delivery, Reason};
 use bongsu_runtime::Clock;
@@ -130,7 +130,10 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
                     retry_after_ms: 3_000,
                     ..plan()
                 },
-                AttemptResult::Throttled { retry_after: wait },
+                AttemptResult::Throttled {
+                    retry_after: wait,
+                    scope: ThrottleScope::Address,
+                },
             ),
         ] {
             let (twins, provider) = start(*channel, faults).await;
