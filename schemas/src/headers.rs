@@ -14,6 +14,16 @@ pub const SOURCE_TOPIC: &str = "bongsu-source-topic";
 pub const SOURCE_PARTITION: &str = "bongsu-source-partition";
 /// Offset of the record this one answers or derives from, decimal.
 pub const SOURCE_OFFSET: &str = "bongsu-source-offset";
+/// On a parked delivery: its offset in the deliveries topic, decimal.
+pub const ORIGIN_OFFSET: &str = "bongsu-origin-offset";
+/// On a parked delivery: its order key, hexadecimal.
+pub const ORDER_KEY: &str = "bongsu-order-key";
+/// On a parked delivery: attempts made so far, decimal.
+pub const ATTEMPTS: &str = "bongsu-attempts";
+/// On a parked delivery: the next attempt is due then, milliseconds since the epoch.
+pub const NOT_BEFORE: &str = "bongsu-not-before";
+/// On a parked delivery: `1` when an earlier attempt may have arrived.
+pub const UNCERTAIN: &str = "bongsu-uncertain";
 /// A publisher's own name, for the count of misplaced events.
 pub const CLIENT_ID: &str = "bongsu-client-id";
 /// Set by fanout on an event it moved to its right partition: the partition it came from.

@@ -19,5 +19,5 @@ pub use codec::{AvroRecord, Codec, DecodeError, EncodeError, Framing};
 pub use frame::SchemaRef;
 pub use lookup::{NoLookup, SchemaLookup, learn_missing};
 pub use millis::Millis;
-pub use records::{Delivery, NotificationEvent, Receipt};
+pub use records::{Delivery, JournalEntry, NotificationEvent, Receipt};
 pub use topics::Topics;

@@ -395,3 +395,69 @@ pub struct Receipt {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
+
+/// What the delivery engine notes for its successor on a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// `checkpoint` or `intents`.
+    #[serde(default)]
+    pub kind: String,
+    /// The process that wrote it.
+    #[serde(default)]
+    pub worker_id: String,
+    /// When.
+    #[serde(default)]
+    pub at: Millis,
+    /// Checkpoint: every offset of the deliveries topic below it has ended.
+    #[serde(default)]
+    pub watermark: i64,
+    /// Checkpoint: receipts at lower offsets of `results` are in here already.
+    #[serde(default)]
+    pub results_floor: i64,
+    /// Checkpoint: every offset of the lane below it has ended.
+    #[serde(default)]
+    pub lane_floor: i64,
+    /// Checkpoint: offsets at or above the watermark that have ended, packed.
+    #[serde(default, with = "apache_avro::serde::bytes")]
+    pub settled: Vec<u8>,
+    /// Checkpoint: the same for offsets of the lane.
+    #[serde(default, with = "apache_avro::serde::bytes")]
+    pub lane_settled: Vec<u8>,
+    /// Checkpoint: deliveries that wait for a moment.
+    #[serde(default)]
+    pub waiting: Vec<JournalWait>,
+    /// Calls that may have been made and must not be made again.
+    #[serde(default)]
+    pub intents: Vec<JournalMark>,
+    /// Intents whose call was surely not taken.
+    #[serde(default)]
+    pub withdrawn: Vec<JournalMark>,
+}
+
+/// A delivery between two attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalWait {
+    /// Whether the offset is one of the lane.
+    pub lane: bool,
+    /// Its offset.
+    pub offset: i64,
+    /// Eight bytes of its delivery id.
+    pub tag: i64,
+    /// Attempts made.
+    pub attempts: i32,
+    /// The next attempt is due then, milliseconds since the epoch.
+    pub not_before: i64,
+    /// Whether an earlier attempt may have arrived.
+    pub uncertain: bool,
+}
+
+/// One delivery.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JournalMark {
+    /// Whether the offset is one of the lane.
+    pub lane: bool,
+    /// Its offset.
+    pub offset: i64,
+    /// Eight bytes of its delivery id.
+    pub tag: i64,
+}

@@ -114,6 +114,7 @@ fn newer_writers_and_readers_get_on_with_today() {
     cross_with_newer(&sample::event());
     cross_with_newer(&sample::delivery());
     cross_with_newer(&sample::receipt());
+    cross_with_newer(&sample::journal_entry());
 }
 
 fn cross_with_older<T: AvroRecord>(record: &T) -> T {
@@ -146,6 +147,11 @@ fn older_writers_and_readers_get_on_with_today() {
     assert_eq!((receipt.at, &receipt.outcome), (full.at, &full.outcome));
     assert_eq!((receipt.reason.as_str(), receipt.attempts), ("none", 0));
     assert_eq!(receipt.source_offset, None);
+
+    let full = sample::journal_entry();
+    let entry = cross_with_older(&full);
+    assert_eq!((&entry.kind, entry.at), (&full.kind, full.at));
+    assert!(entry.waiting.is_empty() && entry.settled.is_empty());
 }
 
 #[test]

@@ -59,3 +59,12 @@ fn a_receipt_keeps_its_bytes() {
         include_str!("../golden/receipt.hex"),
     );
 }
+
+#[test]
+fn a_journal_entry_keeps_its_bytes() {
+    pin(
+        &sample::journal_entry(),
+        0xcaa4_2e26_6b61_d167,
+        include_str!("../golden/journal_entry.hex"),
+    );
+}

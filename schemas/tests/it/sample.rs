@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bongsu_schemas::records::{Address, ChannelPlan, Content, Recipient, Target};
-use bongsu_schemas::{Delivery, Millis, NotificationEvent, Receipt};
+use bongsu_schemas::records::{
+    Address, ChannelPlan, Content, JournalMark, JournalWait, Recipient, Target,
+};
+use bongsu_schemas::{Delivery, JournalEntry, Millis, NotificationEvent, Receipt};
 
 pub(crate) fn event() -> NotificationEvent {
     NotificationEvent {
@@ -93,5 +95,31 @@ pub(crate) fn receipt() -> Receipt {
         source_partition: Some(3),
         source_offset: Some(77),
         ..Receipt::default()
+    }
+}
+
+pub(crate) fn journal_entry() -> JournalEntry {
+    JournalEntry {
+        kind: "checkpoint".into(),
+        worker_id: "dispatch-0".into(),
+        at: Millis(1_760_000_000_500),
+        watermark: 40,
+        results_floor: 900,
+        lane_floor: 3,
+        settled: vec![2, 1, 2, 3, 4, 5, 6, 7, 8],
+        waiting: vec![JournalWait {
+            lane: true,
+            offset: 4,
+            tag: -7,
+            attempts: 2,
+            not_before: 1_760_000_001_000,
+            uncertain: true,
+        }],
+        intents: vec![JournalMark {
+            lane: false,
+            offset: 41,
+            tag: 9,
+        }],
+        ..JournalEntry::default()
     }
 }

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub struct Clock {
     base: Instant,
     base_millis: i64,
+    /// Whether suspended time counts in [`Clock::unsleeping_millis`].
+    counts_sleep: bool,
 }
 
 impl Clock {
@@ -18,7 +20,10 @@ impl Clock {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-        Self::starting_at(since)
+        Self {
+            counts_sleep: true,
+            ..Self::starting_at(since)
+        }
     }
 
     /// A clock that shows `millis` now.
@@ -27,6 +32,7 @@ impl Clock {
         Self {
             base: Instant::now(),
             base_millis: millis,
+            counts_sleep: false,
         }
     }
 
@@ -38,6 +44,21 @@ impl Clock {
             .as_millis();
         self.base_millis
             .saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX))
+    }
+
+    /// Milliseconds from some moment on, in which a suspended machine's sleep is counted: what a
+    /// lease is measured with. Tokio's own (perhaps virtual) clock where [`Clock::starting_at`] was
+    /// asked for.
+    #[must_use]
+    pub fn unsleeping_millis(&self) -> i64 {
+        if !self.counts_sleep {
+            return self.now_millis();
+        }
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        since_boot
+            .tv_sec
+            .saturating_mul(1_000)
+            .saturating_add(since_boot.tv_nsec / 1_000_000)
     }
 
     /// The tokio instant at which this clock will show `millis`; now, when that has passed.

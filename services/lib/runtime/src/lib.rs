@@ -16,4 +16,4 @@ pub use lifecycle::{Health, Shutdown};
 pub use metrics::Metrics;
 pub use secret::Secret;
 pub use tasks::{TaskDied, Tasks};
-pub use units::{ByteSize, Duration};
+pub use units::{ByteSize, Duration, Ratio};

@@ -120,6 +120,45 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A share of a whole, written in whole percent: `80%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ratio(u8);
+
+impl Ratio {
+    /// From percent; more than 100 is 100.
+    #[must_use]
+    pub const fn percent(n: u8) -> Self {
+        Self(if n > 100 { 100 } else { n })
+    }
+
+    /// This share of `whole`, rounded down.
+    #[must_use]
+    pub const fn of(self, whole: usize) -> usize {
+        whole / 100 * self.0 as usize + whole % 100 * self.0 as usize / 100
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no share; write 0% to 100%");
+        match split_unit(text) {
+            (number, "%") => match number.parse::<u8>() {
+                Ok(n) if n <= 100 => Ok(Self(n)),
+                Ok(_) | Err(_) => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text
@@ -147,6 +186,7 @@ macro_rules! text_serde {
 }
 text_serde!(Duration);
 text_serde!(ByteSize);
+text_serde!(Ratio);
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +200,11 @@ mod tests {
         for text in ["512B", "64KiB", "32MiB", "1GiB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
+        for text in ["0%", "80%", "100%"] {
+            assert_eq!(text.parse::<Ratio>().unwrap().to_string(), text);
+        }
+        assert_eq!(Ratio::percent(80).of(512), 409);
+        assert!("101%".parse::<Ratio>().unwrap_err().contains("0% to 100%"));
         assert!("10".parse::<Duration>().unwrap_err().contains("250ms"));
         assert!("10".parse::<ByteSize>().unwrap_err().contains("64KiB"));
     }

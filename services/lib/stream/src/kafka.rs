@@ -8,6 +8,7 @@ mod admin;
 mod consumer;
 mod context;
 mod convert;
+mod ends;
 mod producer;
 pub mod settings;
 mod tail;
@@ -25,7 +26,7 @@ pub use settings::{Compression, OauthBearer, Sasl, SaslMechanism, Settings, Sett
 use crate::error::{AdminError, ConsumeError, ProduceError, TransactionError};
 use crate::port::{
     Cluster, Follower, GroupConsumer, GroupOptions, Isolation, PartitionLag, Producer, Record,
-    TailEnds, TailRange, TopicDescription, TopicSpec, TransactionalProducer,
+    TailEnds, TailRange, TopicDescription, TopicPartition, TopicSpec, TransactionalProducer,
 };
 
 /// A Kafka cluster. Making one connects nothing: every client connects when it is made.
@@ -34,6 +35,7 @@ pub struct KafkaCluster {
     settings: Arc<Settings>,
     /// What all clients have in common.
     base: ClientConfig,
+    ends: Arc<ends::Ends>,
 }
 
 impl KafkaCluster {
@@ -44,9 +46,11 @@ impl KafkaCluster {
     /// When the settings contradict one another or ask for what this build cannot do.
     pub fn connect(settings: Settings) -> Result<Arc<dyn Cluster>, SettingsError> {
         let base = settings.client_config()?;
+        let ends = Arc::new(ends::Ends::new(settings.consumer_config(&base)));
         Ok(Arc::new(Self {
             settings: Arc::new(settings),
             base,
+            ends,
         }))
     }
 }
@@ -139,6 +143,13 @@ impl Cluster for KafkaCluster {
     ) -> BoxFuture<'_, Result<Vec<PartitionLag>, AdminError>> {
         let config = self.settings.consumer_config(&self.base);
         Box::pin(admin::lag(config, group.to_owned(), topics))
+    }
+
+    fn ends(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>> {
+        Box::pin(Arc::clone(&self.ends).ask(partitions))
     }
 
     fn ping(&self, deadline: Duration) -> BoxFuture<'_, Result<(), AdminError>> {

@@ -259,6 +259,25 @@ impl Cluster for LocalCluster {
         })
     }
 
+    fn ends(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>> {
+        let ends = partitions
+            .into_iter()
+            .map(|partition| {
+                let range = TailRange {
+                    partition: partition.clone(),
+                    from: crate::port::From::Beginning,
+                    until: None,
+                };
+                let (_, end) = self.bounds(&range, Isolation::Uncommitted)?;
+                Ok((partition, end))
+            })
+            .collect();
+        Box::pin(std::future::ready(ends))
+    }
+
     fn follow(
         &self,
         ranges: Vec<TailRange>,

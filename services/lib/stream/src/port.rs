@@ -382,6 +382,12 @@ pub trait Cluster: Send + Sync {
         topics: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<PartitionLag>, AdminError>>;
 
+    /// The end of each partition: the offset its next record gets.
+    fn ends(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>>;
+
     /// Checks that a broker answers within `deadline`.
     fn ping(&self, deadline: Duration) -> BoxFuture<'_, Result<(), AdminError>>;
 }
