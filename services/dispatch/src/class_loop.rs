@@ -1,41 +1,58 @@
-//! One class of one channel: group membership, owners, commits, drain.
+//! One class of one channel: group membership, owners, commits, lease, drain.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_policy::Position;
 use bongsu_runtime::{Shutdown, Tasks};
-use bongsu_stream::error::CommitError;
+use bongsu_stream::error::{CommitError, ConsumeError};
 use bongsu_stream::port::{
-    Cluster, Commit, Committed, GroupConsumer, GroupEvent, Record, TopicPartition,
+    Cluster, Commit, Committed, GroupConsumer, GroupEvent, Record, TailEnds, TopicPartition,
 };
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::error::DispatchError;
+use crate::follow::{Followed, follow_foreign};
+use crate::journal::Pointer;
 use crate::owner::{Command, Load, Owner, Shared, Status, size_of_record};
-use crate::restore::{Restored, restore, to_committed};
+use crate::restore::{Restored, restore};
 
 /// Batches that may wait for one owner; an owner only ever moves them into its backlog, and the
 /// window pauses the partition long before.
 const OWNER_QUEUE: usize = 256;
 /// How long a final commit is tried.
 const FINAL_COMMIT: Duration = Duration::from_secs(3);
+/// How long owners may take to say what may be committed; one that is late is left out.
+const REPORT: Duration = Duration::from_millis(500);
+/// How often the end of `results` is asked for partitions where nothing is under way.
+const ENDS_EVERY: Duration = Duration::from_secs(2);
 
 /// Bounds of one class loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Records one partition may hold unsettled.
     pub window_records: usize,
-    /// Bytes one partition may hold unsettled.
+    /// Bytes all partitions of this class may hold unsettled; each has an equal share.
     pub window_bytes: usize,
     /// How often positions are committed.
     pub commit_interval: Duration,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// How long receipts of a former owner may still come in.
+    pub foreign_receipts: Duration,
+}
+
+/// Why a class loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// A partition could not go on: everything was given up in order, and is to be joined anew.
+    Rejoin,
 }
 
 struct Partition {
@@ -49,12 +66,16 @@ struct Partition {
 enum Drained {
     Revoked {
         rebalance: u64,
-        positions: BTreeMap<TopicPartition, Position>,
+        positions: BTreeMap<TopicPartition, Committed>,
     },
     Stopped {
-        positions: BTreeMap<TopicPartition, Position>,
+        positions: BTreeMap<TopicPartition, Committed>,
     },
 }
+
+type Reports = BTreeMap<TopicPartition, Committed>;
+type Committing = BoxFuture<'static, Result<Vec<Commit>, CommitError>>;
+type Asked = (Result<TailEnds, ConsumeError>, BTreeMap<i32, u64>);
 
 /// The loop's state.
 pub struct ClassLoop {
@@ -65,10 +86,14 @@ pub struct ClassLoop {
     partitions: BTreeMap<TopicPartition, Partition>,
     owners: Tasks,
     restores: FuturesUnordered<BoxFuture<'static, BTreeMap<TopicPartition, Restored>>>,
+    followers: FuturesUnordered<BoxFuture<'static, ()>>,
     drains: FuturesUnordered<BoxFuture<'static, Drained>>,
     releases: FuturesUnordered<BoxFuture<'static, u64>>,
-    commit: Option<BoxFuture<'static, Result<Vec<Commit>, CommitError>>>,
-    stopping: bool,
+    reports: Option<BoxFuture<'static, Reports>>,
+    commit: Option<(Committing, i64)>,
+    ends: Option<BoxFuture<'static, Asked>>,
+    ends_asked: Instant,
+    stopping: Option<Ended>,
 }
 
 impl ClassLoop {
@@ -88,29 +113,33 @@ impl ClassLoop {
             partitions: BTreeMap::new(),
             owners: Tasks::new(),
             restores: FuturesUnordered::new(),
+            followers: FuturesUnordered::new(),
             drains: FuturesUnordered::new(),
             releases: FuturesUnordered::new(),
+            reports: None,
             commit: None,
-            stopping: false,
+            ends: None,
+            ends_asked: Instant::now(),
+            stopping: None,
         }
     }
 
-    /// Runs until the shutdown's drain is done.
+    /// Runs until the shutdown's drain is done, or until a stalled partition was given up.
     ///
     /// # Errors
     /// When reading or writing is impossible for good.
-    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), DispatchError> {
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<Ended, DispatchError> {
         let mut tick = tokio::time::interval(self.limits.commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let room = Arc::clone(&self.shared.room);
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.requested(), if !self.stopping => self.stop(),
+                () = shutdown.requested(), if self.stopping.is_none() => self.stop(Ended::Stopped),
                 Some(drained) = self.drains.next(), if !self.drains.is_empty() => {
-                    if self.after_drain(drained).await {
+                    if let Some(ended) = self.after_drain(drained).await {
                         self.consumer.close().await;
-                        return Ok(());
+                        return Ok(ended);
                     }
                 }
                 Some(rebalance) = self.releases.next(), if !self.releases.is_empty() => {
@@ -119,14 +148,23 @@ impl ClassLoop {
                 Some(restored) = self.restores.next(), if !self.restores.is_empty() => {
                     self.start(restored).await;
                 }
-                committed = optional(self.commit.as_mut()) => {
-                    self.commit = None;
-                    self.remember(committed);
+                committed = optional(self.commit.as_mut().map(|(commit, _)| commit)) => {
+                    let sent = self.commit.take().map(|(_, sent)| sent);
+                    self.remember(committed, sent).await;
                 }
+                reports = optional(self.reports.as_mut()) => {
+                    self.reports = None;
+                    self.commit_reports(reports);
+                }
+                asked = optional(self.ends.as_mut()) => {
+                    self.ends = None;
+                    self.tell_ends(asked).await;
+                }
+                Some(()) = self.followers.next(), if !self.followers.is_empty() => {}
                 Some(ended) = self.owners.next(), if !self.owners.is_empty() => {
                     ended?;
                 }
-                _ = tick.tick() => self.commit_positions(),
+                _ = tick.tick() => self.tick(),
                 () = room.notified() => self.resume_where_room(),
                 event = self.consumer.next() => self.meet(event).await?,
             }
@@ -156,6 +194,7 @@ impl ClassLoop {
             }
             GroupEvent::Lost(partitions) => {
                 tracing::warn!(count = partitions.len(), "partitions are lost");
+                self.shared.lease.end();
                 // What was sent is still receipted (the owners finish), but nothing is committed.
                 let drain = self.drain(&partitions);
                 bongsu_runtime::tasks::detach("lost", async move {
@@ -191,30 +230,53 @@ impl ClassLoop {
             };
             self.partitions.insert(tp.clone(), partition);
         }
-        let cluster = Arc::clone(&self.cluster);
-        let results = Arc::clone(&self.shared.results);
-        self.restores
-            .push(Box::pin(restore(cluster, results, assigned)));
+        if assigned.is_empty() {
+            return;
+        }
+        let sources = self.shared.sources.clone();
+        let metrics = self.shared.metrics.clone();
+        self.restores.push(Box::pin(async move {
+            let since = Instant::now();
+            let restored = restore(sources, assigned).await;
+            let bytes = restored.values().map(|r| r.read.bytes).sum();
+            metrics.restore(since.elapsed(), bytes);
+            restored
+        }));
     }
 
     async fn start(&mut self, restored: BTreeMap<TopicPartition, Restored>) {
+        let mut unclean = Vec::new();
         for (tp, restored) in restored {
-            if let Some(partition) = self.partitions.get(&tp) {
-                tracing::debug!(%tp, settled = restored.settled.len(), "restored");
-                // An owner that ended is found by the join of the owners.
-                if partition
-                    .commands
-                    .send(Command::Start(restored))
-                    .await
-                    .is_err()
-                {
-                    tracing::debug!(%tp, "the owner has ended");
-                }
+            let Some(partition) = self.partitions.get(&tp) else {
+                continue;
+            };
+            tracing::debug!(
+                %tp, settled = restored.settled.len(), parked = restored.lane.keys.len(),
+                clean = restored.clean, read = restored.read.records, "restored"
+            );
+            if !restored.clean {
+                unclean.push(Followed {
+                    partition: tp.partition,
+                    from: restored.results_end,
+                    commands: partition.commands.clone(),
+                });
             }
+            let command = Command::Start(Box::new(restored));
+            send(&partition.commands, &tp, command).await;
         }
+        if !unclean.is_empty() {
+            self.followers.push(Box::pin(follow_foreign(
+                self.shared.sources.clone(),
+                unclean,
+                self.limits.foreign_receipts,
+            )));
+        }
+        // The first commit is the claim: nothing is sent before it was taken.
+        self.ask_reports();
     }
 
     async fn hand_over(&mut self, records: Vec<Record>) {
+        let share = self.share();
         let mut by_partition: BTreeMap<TopicPartition, Vec<Record>> = BTreeMap::new();
         for record in records {
             let tp = TopicPartition::new(Arc::clone(&record.topic), record.partition);
@@ -226,16 +288,9 @@ impl ClassLoop {
             };
             let bytes = records.iter().map(size_of_record).sum();
             partition.load.add(records.len(), bytes);
-            if partition
-                .commands
-                .send(Command::Records(records))
-                .await
-                .is_err()
-            {
-                tracing::debug!(%tp, "the owner has ended");
-            }
+            send(&partition.commands, &tp, Command::Records(records)).await;
             let (open, bytes) = partition.load.get();
-            let full = open >= self.limits.window_records || bytes >= self.limits.window_bytes;
+            let full = open >= self.limits.window_records || bytes >= share;
             if full && !partition.paused {
                 partition.paused = true;
                 self.consumer.pause(std::slice::from_ref(&tp));
@@ -243,54 +298,173 @@ impl ClassLoop {
         }
     }
 
+    /// What one partition may hold of the class's bytes. At least one record is always taken in, for
+    /// a window is closed only once it is full.
+    fn share(&self) -> usize {
+        self.limits.window_bytes / self.partitions.len().max(1)
+    }
+
     /// Reads on where half of the window is free: often enough for speed, rarely enough for the
     /// consumer, which throws away what it has fetched at every pause.
     fn resume_where_room(&mut self) {
+        let share = self.share();
         for (tp, partition) in &mut self.partitions {
             if !partition.paused {
                 continue;
             }
             let (open, bytes) = partition.load.get();
-            if open <= self.limits.window_records / 2 && bytes <= self.limits.window_bytes / 2 {
+            if open <= self.limits.window_records / 2 && bytes <= share / 2 {
                 partition.paused = false;
                 self.consumer.resume(std::slice::from_ref(tp));
             }
         }
     }
 
-    fn commit_positions(&mut self) {
-        if self.commit.is_some() {
+    fn tick(&mut self) {
+        if self.stopping.is_none()
+            && self
+                .partitions
+                .values()
+                .any(|partition| partition.status.borrow().stalled)
+        {
+            self.shared.metrics.stalled();
+            self.stop(Ended::Rejoin);
             return;
         }
-        let commits: Vec<Commit> = self
-            .partitions
-            .iter()
-            .filter_map(|(tp, partition)| {
-                let committed = to_committed(partition.status.borrow().position?);
-                (partition.committed.as_ref() != Some(&committed)).then(|| Commit {
-                    partition: tp.clone(),
-                    committed,
-                })
-            })
-            .collect();
+        self.ask_reports();
+        self.ask_ends();
+    }
+
+    /// Asks every owner what may be committed.
+    fn ask_reports(&mut self) {
+        if self.reports.is_some() || self.commit.is_some() {
+            return;
+        }
+        let asked = self.partitions.iter().map(|(tp, partition)| {
+            let (answer, answered) = oneshot::channel();
+            let commands = partition.commands.clone();
+            let tp = tp.clone();
+            async move {
+                // One whose queue is full for so long is left out this time.
+                let asked = async {
+                    commands.send(Command::Report(answer)).await.ok()?;
+                    answered.await.ok().flatten()
+                };
+                let committed = tokio::time::timeout(REPORT, asked).await.ok().flatten()?;
+                Some((tp, committed))
+            }
+        });
+        let asked: Vec<_> = asked.collect();
+        if asked.is_empty() {
+            return;
+        }
+        self.reports = Some(Box::pin(async move {
+            join_all(asked).await.into_iter().flatten().collect()
+        }));
+    }
+
+    /// Commits what has changed, and if nothing has, one position all the same: a commit that is
+    /// taken is what the lease stands on.
+    fn commit_reports(&mut self, reports: Reports) {
+        let mut commits: Vec<Commit> = Vec::new();
+        let mut same = None;
+        for (partition, committed) in reports {
+            let Some(known) = self.partitions.get(&partition) else {
+                continue;
+            };
+            let changed = known.committed.as_ref() != Some(&committed);
+            let commit = Commit {
+                partition,
+                committed,
+            };
+            if changed {
+                commits.push(commit);
+            } else {
+                same = Some(commit);
+            }
+        }
+        if commits.is_empty() {
+            commits.extend(same);
+        }
         if commits.is_empty() {
             return;
         }
+        let sent = self.shared.lease.moment();
         let commit = self.consumer.commit(commits.clone());
-        self.commit = Some(Box::pin(async move { commit.await.map(|()| commits) }));
+        let commit: Committing = Box::pin(async move { commit.await.map(|()| commits) });
+        self.commit = Some((commit, sent));
     }
 
-    fn remember(&mut self, committed: Result<Vec<Commit>, CommitError>) {
-        match committed {
-            Ok(commits) => {
-                for commit in commits {
-                    if let Some(partition) = self.partitions.get_mut(&commit.partition) {
-                        partition.committed = Some(commit.committed);
-                    }
-                }
-            }
+    async fn remember(&mut self, committed: Result<Vec<Commit>, CommitError>, sent: Option<i64>) {
+        let commits = match committed {
+            Ok(commits) => commits,
             // Tried again at the next tick; a lost assignment is told by the consumer itself.
-            Err(error) => tracing::warn!(%error, "a commit was not taken"),
+            Err(error) => {
+                tracing::warn!(%error, "a commit was not taken");
+                return;
+            }
+        };
+        if let Some(sent) = sent {
+            self.shared.lease.renew(sent);
+        }
+        for commit in commits {
+            let Some(partition) = self.partitions.get_mut(&commit.partition) else {
+                continue;
+            };
+            if let Some(pointer) = Pointer::parse(&commit.committed.metadata) {
+                let command = Command::Committed {
+                    reach: pointer.reach,
+                };
+                send(&partition.commands, &commit.partition, command).await;
+            }
+            partition.committed = Some(commit.committed);
+        }
+    }
+
+    /// Asks where `results` ends, for partitions of which nothing is on its way: their successor
+    /// need not read what others wrote meanwhile.
+    fn ask_ends(&mut self) {
+        if self.ends.is_some() || self.ends_asked.elapsed() < ENDS_EVERY {
+            return;
+        }
+        self.ends_asked = Instant::now();
+        let mut sent = BTreeMap::new();
+        let mut asked = Vec::new();
+        for (tp, partition) in &self.partitions {
+            let status = partition.status.borrow();
+            if status.quiet {
+                sent.insert(tp.partition, status.sent);
+                let results = Arc::clone(&self.shared.sources.results);
+                asked.push(TopicPartition::new(results, tp.partition));
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let cluster = Arc::clone(&self.cluster);
+        self.ends = Some(Box::pin(async move { (cluster.ends(asked).await, sent) }));
+    }
+
+    async fn tell_ends(&mut self, (ends, sent): Asked) {
+        let ends = match ends {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::debug!(%error, "the ends of results are not known");
+                return;
+            }
+        };
+        for (results, end) in ends {
+            let Some(sent) = sent.get(&results.partition).copied() else {
+                continue;
+            };
+            let known = self
+                .partitions
+                .iter()
+                .find(|(tp, _)| tp.partition == results.partition);
+            if let Some((tp, partition)) = known {
+                let command = Command::ResultsEnd { end, sent };
+                send(&partition.commands, tp, command).await;
+            }
         }
     }
 
@@ -298,18 +472,16 @@ impl ClassLoop {
     fn drain(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> impl Future<Output = BTreeMap<TopicPartition, Position>> + Send + 'static {
+    ) -> impl Future<Output = BTreeMap<TopicPartition, Committed>> + Send + 'static {
         let taken: Vec<_> = partitions
             .iter()
             .filter_map(|tp| Some((tp.clone(), self.partitions.remove(tp)?)))
             .collect();
         let timeout = self.limits.drain_timeout;
         async move {
-            let deadline = tokio::time::Instant::now() + timeout;
+            let deadline = Instant::now() + timeout;
             for (tp, partition) in &taken {
-                if partition.commands.send(Command::Drain).await.is_err() {
-                    tracing::debug!(%tp, "the owner has ended");
-                }
+                send(&partition.commands, tp, Command::Drain).await;
             }
             let mut positions = BTreeMap::new();
             for (tp, mut partition) in taken {
@@ -318,16 +490,16 @@ impl ClassLoop {
                 if tokio::time::timeout_at(deadline, ended).await.is_err() {
                     tracing::warn!(%tp, "the drain deadline passed with attempts under way");
                 }
-                if let Some(position) = partition.status.borrow().position {
-                    positions.insert(tp, position);
+                if let Some(last) = partition.status.borrow().last.clone() {
+                    positions.insert(tp, last);
                 }
             }
             positions
         }
     }
 
-    fn stop(&mut self) {
-        self.stopping = true;
+    fn stop(&mut self, why: Ended) {
+        self.stopping = Some(why);
         let all: Vec<_> = self.partitions.keys().cloned().collect();
         self.consumer.pause(&all);
         let drain = self.drain(&all);
@@ -338,8 +510,8 @@ impl ClassLoop {
         }));
     }
 
-    /// Commits what a drain came to; true when it was the last one.
-    async fn after_drain(&mut self, drained: Drained) -> bool {
+    /// Commits what a drain came to; says why the loop ends when it was the last one.
+    async fn after_drain(&mut self, drained: Drained) -> Option<Ended> {
         let (rebalance, positions) = match drained {
             Drained::Revoked {
                 rebalance,
@@ -349,9 +521,9 @@ impl ClassLoop {
         };
         let commits: Vec<_> = positions
             .into_iter()
-            .map(|(partition, position)| Commit {
+            .map(|(partition, committed)| Commit {
                 partition,
-                committed: to_committed(position),
+                committed,
             })
             .collect();
         let commit = final_commit(self.consumer.as_ref(), commits);
@@ -361,13 +533,20 @@ impl ClassLoop {
                     commit.await;
                     rebalance
                 }));
-                false
+                None
             }
             None => {
                 commit.await;
-                true
+                self.stopping
             }
         }
+    }
+}
+
+async fn send(commands: &mpsc::Sender<Command>, tp: &TopicPartition, command: Command) {
+    // An owner that ended is found by the join of the owners.
+    if commands.send(command).await.is_err() {
+        tracing::debug!(%tp, "the owner has ended");
     }
 }
 

@@ -2,7 +2,10 @@
 
 use bongsu_policy::RetryPolicy;
 use bongsu_runtime::settings::Complaint;
-use bongsu_runtime::{ByteSize, Duration, settings};
+use bongsu_runtime::{ByteSize, Duration, Ratio, settings};
+
+/// How much two clocks, and a busy machine, may be apart.
+const DRIFT: std::time::Duration = std::time::Duration::from_millis(1_500);
 
 settings! {
     /// Sending: how much at once, how long, how often again.
@@ -11,15 +14,29 @@ settings! {
         pub max_in_flight: usize = 512,
         /// Longest time one attempt may take, its answer included.
         pub attempt_timeout: Duration = Duration::secs(10),
+        /// Share of those places that bulk deliveries may take together, so that a campaign never
+        /// takes the last one from a transactional delivery.
+        pub bulk_share: Ratio = Ratio::percent(80),
         /// Unsettled deliveries one partition may hold; above it, reading the partition pauses.
         pub window_records: usize = 2_000,
-        /// Bytes of unsettled deliveries one partition may hold.
-        pub window_size: ByteSize = ByteSize::mib(8),
-        /// Bytes that may wait between Kafka and the windows, per class.
-        pub fetch_buffer: ByteSize = ByteSize::mib(16),
-        /// Kafka declares a silent worker dead after this; longer than an attempt, so that a cut-off
-        /// worker has finished before its successor starts.
+        /// Bytes of deliveries that a channel holds in this process, what Kafka's client has read
+        /// ahead included. Each of its two classes has half: half of that for the windows of its
+        /// partitions, a quarter each for reading ahead and for the side lanes.
+        pub memory: ByteSize = ByteSize::mib(32),
+        /// A key that waits this long, or whose delivery has failed for this long, goes to the side
+        /// lane with its followers.
+        pub divert_after: Duration = Duration::secs(30),
+        /// Kafka declares a silent worker dead after this. `lease` + `attempt_timeout` + a heartbeat
+        /// (a sixth of this) + two seconds must fit into it, so that a cut-off worker has finished
+        /// before its successor starts.
         pub session_timeout: Duration = Duration::secs(20),
+        /// How long after a commit that Kafka took attempts may start.
+        pub lease: Duration = Duration::secs(4),
+        /// Deliveries that may be started beyond the last commit: after a crash at most so many are
+        /// marked as possible duplicates although they were sent once.
+        pub headroom: u32 = 50_000,
+        /// A partition that cannot go on by itself for this long is given up in order and taken anew.
+        pub stall_after: Duration = Duration::secs(90),
         /// How often finished work is committed.
         pub commit_interval: Duration = Duration::secs(1),
         /// How long attempts under way may take to finish at a revocation or shutdown; longer than an
@@ -73,11 +90,34 @@ impl Settings {
         );
         say(
             "session_timeout",
-            self.session_timeout <= self.attempt_timeout,
+            self.session_timeout.0 <= self.longest_silence(),
+            format!(
+                "must be longer than lease ({}) + attempt_timeout ({}) + a sixth of itself + 2s, or a \
+                 cut-off worker could still send while its successor has begun; shorten lease or \
+                 attempt_timeout, or lengthen it",
+                self.lease, self.attempt_timeout
+            ),
+        );
+        say(
+            "lease",
+            self.lease.0 <= self.commit_interval.0 * 2,
+            format!(
+                "must be longer than two commit intervals ({})",
+                self.commit_interval
+            ),
+        );
+        say(
+            "stall_after",
+            self.stall_after <= self.attempt_timeout,
             format!(
                 "must be longer than attempt_timeout ({})",
                 self.attempt_timeout
             ),
+        );
+        say(
+            "memory",
+            self.memory.0 < 1024 * 1024,
+            "must be at least 1MiB".into(),
         );
         say(
             "retry_cap",
@@ -85,6 +125,16 @@ impl Settings {
             format!("must be at least retry_base ({})", self.retry_base),
         );
         out
+    }
+
+    /// The longest time between the last word of the group to a worker and the end of its last
+    /// attempt, and the drift of two clocks besides.
+    fn longest_silence(&self) -> std::time::Duration {
+        self.lease.0
+            + self.attempt_timeout.0
+            + crate::owner::ATTEMPT_GRACE
+            + self.session_timeout.0 / 6
+            + DRIFT
     }
 
     /// The retry policy these settings ask for.

@@ -3,18 +3,26 @@
 //! ```text
 //! GroupConsumer ─► class loop ─► one owner per partition ─► Provider
 //!      ▲              │  ▲              │        ▲             │
-//!      └── commit ────┘  └─ position ───┘        └── results ──┘ (receipt, acknowledged)
+//!      └── commit ────┘  └── report ────┘        └── results ──┘ (receipt, acknowledged)
+//!                                      └─► journal, lanes
 //! ```
 //!
 //! Each class of a channel has its own [`class_loop`]; each partition has one [`owner`] that alone
-//! touches the partition's sequencer. An offset is committed only when every receipt below it is
-//! acknowledged; the commit's metadata holds the results offset from which the successor reads what
-//! is settled above it ([`restore`]).
+//! touches the partition's sequencers. An offset is committed only when every delivery below it has
+//! ended, acknowledged by Kafka: a receipt, a dead letter or a place in the side [`lane`]. What has
+//! ended above it is in the commit's text or in a checkpoint of the [`journal`]; the successor reads
+//! that and the tail of `results` ([`restore`]), and [`follow`]s late receipts of a former owner that
+//! did not drain. Attempts start only while the [`lease`] holds.
 
+pub mod accounts;
 pub mod class_loop;
 pub mod config;
 pub mod error;
+pub mod follow;
 pub mod intake;
+pub mod journal;
+pub mod lane;
+pub mod lease;
 pub mod metrics;
 pub mod owner;
 pub mod receipts;

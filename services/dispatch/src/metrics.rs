@@ -17,6 +17,10 @@ pub struct DispatchMetrics {
     restored: Counter<u64>,
     mismatches: Counter<u64>,
     dead_letters: Counter<u64>,
+    parked: Counter<u64>,
+    restore_seconds: Histogram<f64>,
+    restore_bytes: Counter<u64>,
+    stalls: Counter<u64>,
     labels: [KeyValue; 2],
 }
 
@@ -63,6 +67,23 @@ impl DispatchMetrics {
             dead_letters: meter
                 .u64_counter("bongsu_dead_letters")
                 .with_description("Records put aside. Alert on any.")
+                .build(),
+            parked: meter
+                .u64_counter("bongsu_parked_deliveries")
+                .with_description("Deliveries that went to the side lane.")
+                .build(),
+            restore_seconds: meter
+                .f64_histogram("bongsu_restore_duration_seconds")
+                .with_description("Time to read what newly assigned partitions need.")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            restore_bytes: meter
+                .u64_counter("bongsu_restore_bytes")
+                .with_description("Bytes read for it.")
+                .build(),
+            stalls: meter
+                .u64_counter("bongsu_stalls")
+                .with_description("Partitions given up because they could not go on. Alert on any.")
                 .build(),
             labels: [
                 KeyValue::new("channel", channel.as_str()),
@@ -112,6 +133,23 @@ impl DispatchMetrics {
         )]
         self.age_seconds
             .record(age_ms as f64 / 1_000.0, &self.labels);
+    }
+
+    /// Deliveries went to the side lane.
+    pub fn parked(&self, count: u64) {
+        self.parked.add(count, &self.labels);
+    }
+
+    /// What newly assigned partitions need was read.
+    pub fn restore(&self, took: std::time::Duration, bytes: u64) {
+        self.restore_seconds
+            .record(took.as_secs_f64(), &self.labels);
+        self.restore_bytes.add(bytes, &self.labels);
+    }
+
+    /// A partition could not go on and was given up.
+    pub fn stalled(&self) {
+        self.stalls.add(1, &self.labels);
     }
 
     /// A delivery was found settled in `results`.

@@ -1,189 +1,494 @@
-//! What a successor knows: the committed offset, and the receipts acknowledged above it.
+//! What a new owner knows of its partition: read from the commit's text, the journal, the side lane
+//! and the tail of `results`, and folded into one picture.
+//!
+//! Evidence, in the order of trust: a receipt in `results` or a record in the lane proves an end; a
+//! checkpoint repeats what was proven before; the commit's text says where to read on. When the text
+//! or the checkpoint cannot be read, the receipts are read again from the time of the first delivery
+//! that is not committed: slower, never wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bongsu_domain::DeliveryId;
-use bongsu_policy::Position;
-use bongsu_schemas::headers;
+use bongsu_policy::SettledTags;
+use bongsu_schemas::records::JournalWait;
+use bongsu_schemas::{Codec, DecodeError, JournalEntry, SchemaLookup, headers, learn_missing};
+use bongsu_stream::error::ConsumeError;
 use bongsu_stream::port::{Cluster, Committed, From, Isolation, Record, TailRange, TopicPartition};
 
-/// Pause before the tail is read again after a failure.
+use crate::journal::{Pointer, Source, Told};
+use crate::lane::parked_of;
+
+/// Pause before everything is read again after a failure.
 const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Receipts are searched from this long before the first delivery that is not committed, because
+/// brokers' clocks differ.
+const CLOCKS_DIFFER_MS: i64 = 60_000;
+
+/// Where to read, and with what.
+#[derive(Clone)]
+pub struct Sources {
+    /// The log.
+    pub cluster: Arc<dyn Cluster>,
+    /// The deliveries topic.
+    pub deliveries: Arc<str>,
+    /// The results topic.
+    pub results: Arc<str>,
+    /// The journal of this channel and class.
+    pub journal: Arc<str>,
+    /// The lanes of this channel and class.
+    pub lanes: Arc<str>,
+    /// Reads entries.
+    pub codec: Arc<Codec>,
+    /// Finds schemas that are missing.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// How long a schema may stay unknown.
+    pub schema_patience: Duration,
+    /// Bytes of parked deliveries that one partition takes into memory at once.
+    pub lane_bytes: usize,
+}
 
 /// What one partition starts with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// The next offset to be sent.
+    /// Where reading of the deliveries starts.
     pub committed: i64,
-    /// Per settled offset at or above it: tag of the delivery and results offset.
-    pub settled: BTreeMap<i64, (u64, i64)>,
-    /// The end of `results` when it was read.
+    /// Offsets at or above it that have ended, with their tags.
+    pub settled: SettledTags,
+    /// The side lane.
+    pub lane: RestoredLane,
+    /// Calls that may have been made and must not be made again, per source, with their tags.
+    pub intents: [SettledTags; 2],
+    /// Deliveries that wait between two attempts.
+    pub waiting: Vec<JournalWait>,
+    /// Deliveries below this offset may have been started by the owner before; at or above it
+    /// certainly none.
+    pub reach: i64,
+    /// Whether the owner before drained: nothing was under way at its end.
+    pub clean: bool,
+    /// Whether intents may be missing, so that every delivery below `reach` counts as intended.
+    pub intents_unsure: bool,
+    /// The end of what was read of `results`.
     pub results_end: i64,
+    /// How much was read.
+    pub read: Read,
 }
 
-/// Writes the commit of a position.
-#[must_use]
-pub fn to_committed(position: Position) -> Committed {
-    Committed {
-        offset: position.watermark,
-        metadata: format!("b1;r={}", position.results_floor),
-    }
+/// What was read for a restore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
 }
 
-/// Reads the results offset from commit metadata; `None` when there is none or it is damaged, and
-/// then the whole of `results` is read.
-#[must_use]
-pub fn results_floor(metadata: &str) -> Option<i64> {
-    metadata
-        .strip_prefix("b1;r=")?
-        .split(';')
-        .next()?
-        .parse()
-        .ok()
-        .filter(|r| *r >= 0)
+/// What a side lane starts with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoredLane {
+    /// Everything below has ended.
+    pub floor: i64,
+    /// Offsets above it that have ended.
+    pub settled: SettledTags,
+    /// The first parked deliveries, as far as memory allows.
+    pub records: Vec<Record>,
+    /// The first offset that is not in `records`.
+    pub next: i64,
+    /// The end of the lane.
+    pub end: i64,
+    /// How many parked deliveries each order key has.
+    pub keys: BTreeMap<u64, u32>,
 }
 
-/// Reads the tails of `results` for newly assigned partitions, until it works.
+/// Reads what is known of newly assigned partitions, until it works.
 pub async fn restore(
-    cluster: Arc<dyn Cluster>,
-    results: Arc<str>,
+    sources: Sources,
     assigned: Vec<(TopicPartition, Option<Committed>)>,
 ) -> BTreeMap<TopicPartition, Restored> {
     loop {
-        match read(cluster.as_ref(), &results, &assigned).await {
+        match read_all(&sources, &assigned).await {
             Ok(restored) => return restored,
             Err(error) => {
-                tracing::error!(%error, "the tail of results cannot be read; nothing is sent until it can");
+                tracing::error!(%error, "what a partition needs to start cannot be read; nothing is sent until it can");
                 tokio::time::sleep(READ_AGAIN).await;
             }
         }
     }
 }
 
-/// Per settled offset: tag of the delivery and results offset.
-type Tail = BTreeMap<i64, (u64, i64)>;
+/// From where one partition's evidence is read.
+#[derive(Debug, Clone)]
+struct Starts {
+    results: From,
+    lanes: From,
+    journal: From,
+}
 
-async fn read(
-    cluster: &dyn Cluster,
-    results: &Arc<str>,
+/// What the tails of one partition told.
+#[derive(Debug, Default)]
+struct Found {
+    told: Told,
+    journal_damaged: bool,
+    outcomes: [SettledTags; 2],
+    parked: Vec<Parked>,
+    kept: Vec<Record>,
+    kept_bytes: usize,
+    read: Read,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Parked {
+    offset: i64,
+    origin: i64,
+    tag: u64,
+    key: u64,
+}
+
+async fn read_all(
+    sources: &Sources,
     assigned: &[(TopicPartition, Option<Committed>)],
-) -> Result<BTreeMap<TopicPartition, Restored>, bongsu_stream::error::ConsumeError> {
-    let ranges = assigned
+) -> Result<BTreeMap<TopicPartition, Restored>, ConsumeError> {
+    let pointers: BTreeMap<i32, Option<Pointer>> = assigned
         .iter()
-        .map(|(tp, committed)| TailRange {
-            partition: TopicPartition::new(Arc::clone(results), tp.partition),
-            from: committed
-                .as_ref()
-                .and_then(|c| results_floor(&c.metadata))
-                .map_or(From::Beginning, From::Offset),
-            until: None,
+        .map(|(tp, c)| {
+            let text = c.as_ref().map(|c| c.metadata.as_str());
+            (tp.partition, text.and_then(Pointer::parse))
         })
         .collect();
-    let Some(topic) = assigned.first().map(|(tp, _)| Arc::clone(&tp.topic)) else {
-        return Ok(BTreeMap::new());
-    };
-    let found: Arc<Mutex<BTreeMap<i32, Tail>>> = Arc::default();
-    let sink = Arc::clone(&found);
-    let each = Box::new(move |record: Record| {
-        if let Some((offset, tag)) = outcome_of(&record, &topic) {
-            let mut found = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            let partition = found.entry(record.partition).or_default();
-            // The last one stands: an earlier one of another delivery is of a topic made anew since,
-            // and believing it would send this one again at every restart.
-            partition.insert(offset, (tag, record.offset));
+    let starts = pointers
+        .iter()
+        .filter_map(|(p, pointer)| {
+            let pointer = pointer.as_ref()?;
+            let starts = Starts {
+                results: From::Offset(pointer.results_floor),
+                lanes: From::Offset(pointer.lane_floor),
+                journal: From::Offset(pointer.journal_floor),
+            };
+            Some((*p, starts))
+        })
+        .collect();
+    let (mut found, mut ends) = read_tails(sources, &starts).await?;
+    let mut again = BTreeMap::new();
+    for (tp, committed) in assigned {
+        let sound = found
+            .get(&tp.partition)
+            .is_some_and(|f| f.told.checkpoint.is_some() && !f.journal_damaged);
+        if !sound {
+            let starts = starts_without_pointer(sources, tp, committed.as_ref()).await?;
+            again.insert(tp.partition, starts);
         }
-    });
-    // Receipts are written outside of transactions: an open transaction of fanout must not hide them.
-    let ends = cluster
-        .read_tails(ranges, Isolation::Uncommitted, each)
-        .await?;
-    let mut found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    let unsure: BTreeSet<i32> = again.keys().copied().collect();
+    if !again.is_empty() {
+        let (more, more_ends) = read_tails(sources, &again).await?;
+        found.extend(more);
+        ends.extend(more_ends);
+    }
     Ok(assigned
         .iter()
         .map(|(tp, committed)| {
-            let end = ends.get(&TopicPartition::new(Arc::clone(results), tp.partition));
-            let restored = Restored {
-                committed: committed.as_ref().map_or(0, |c| c.offset),
-                settled: found.remove(&tp.partition).unwrap_or_default(),
-                results_end: end.copied().unwrap_or(0),
+            let p = tp.partition;
+            let found = found.remove(&p).unwrap_or_default();
+            let end = |topic: &Arc<str>| {
+                ends.get(&TopicPartition::new(Arc::clone(topic), p))
+                    .copied()
+                    .unwrap_or(0)
             };
+            let pointer = pointers.get(&p).cloned().flatten();
+            let ends = (end(&sources.results), end(&sources.lanes));
+            let restored = fold(
+                committed.as_ref(),
+                pointer,
+                unsure.contains(&p),
+                found,
+                ends,
+            );
             (tp.clone(), restored)
         })
         .collect())
 }
 
-/// The offset and tag of the delivery that a record of `results` ended, when it is an outcome of
-/// `topic`.
-fn outcome_of(record: &Record, topic: &str) -> Option<(i64, u64)> {
+/// Where to read when the commit's text or the checkpoint it leads to cannot be used.
+async fn starts_without_pointer(
+    sources: &Sources,
+    tp: &TopicPartition,
+    committed: Option<&Committed>,
+) -> Result<Starts, ConsumeError> {
+    let results = match committed {
+        Some(committed) => {
+            tracing::error!(%tp, "the checkpoint cannot be read: its receipts are searched by time");
+            match first_timestamp(sources, tp, committed.offset).await? {
+                Some(at) => From::Time(at.saturating_sub(CLOCKS_DIFFER_MS)),
+                // Nothing is there that could be sent.
+                None => From::Time(i64::MAX),
+            }
+        }
+        // Before the first attempt an owner writes a checkpoint and commits: without a commit
+        // nothing was ever sent, or all of it is older than the brokers remember offsets.
+        None => match first_timestamp(sources, tp, 0).await? {
+            Some(at) => From::Time(at.saturating_sub(CLOCKS_DIFFER_MS)),
+            None => From::Time(i64::MAX),
+        },
+    };
+    Ok(Starts {
+        results,
+        lanes: From::Beginning,
+        journal: From::Beginning,
+    })
+}
+
+/// The time of the first delivery at or after `offset`.
+async fn first_timestamp(
+    sources: &Sources,
+    tp: &TopicPartition,
+    offset: i64,
+) -> Result<Option<i64>, ConsumeError> {
+    let at: Arc<Mutex<Option<i64>>> = Arc::default();
+    let sink = Arc::clone(&at);
+    // Markers of transactions take offsets too: a few are read to find one record.
+    for until in [offset.saturating_add(16), i64::MAX] {
+        let sink = Arc::clone(&sink);
+        let range = TailRange {
+            partition: tp.clone(),
+            from: From::Offset(offset),
+            until: (until < i64::MAX).then_some(until),
+        };
+        let each = Box::new(move |record: Record| {
+            let mut at = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            let earlier = at.is_none_or(|known| record.timestamp < known);
+            if earlier {
+                *at = Some(record.timestamp);
+            }
+        });
+        let _ends = sources
+            .cluster
+            .read_tails(vec![range], Isolation::Committed, each)
+            .await?;
+        let known = *at.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() {
+            return Ok(known);
+        }
+    }
+    Ok(None)
+}
+
+type Tails = (BTreeMap<i32, Found>, BTreeMap<TopicPartition, i64>);
+
+async fn read_tails(
+    sources: &Sources,
+    starts: &BTreeMap<i32, Starts>,
+) -> Result<Tails, ConsumeError> {
+    if starts.is_empty() {
+        return Ok(Tails::default());
+    }
+    loop {
+        let ranges = starts
+            .iter()
+            .flat_map(|(p, starts)| {
+                [
+                    (&sources.results, starts.results),
+                    (&sources.lanes, starts.lanes),
+                    (&sources.journal, starts.journal),
+                ]
+                .map(|(topic, from)| TailRange {
+                    partition: TopicPartition::new(Arc::clone(topic), *p),
+                    from,
+                    until: None,
+                })
+            })
+            .collect();
+        let reader = Arc::new(Mutex::new(Reader {
+            sources: sources.clone(),
+            found: starts.keys().map(|p| (*p, Found::default())).collect(),
+            missing: None,
+        }));
+        let sink = Arc::clone(&reader);
+        let each = Box::new(move |record: Record| {
+            sink.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(record);
+        });
+        // Receipts are written outside of transactions: an open one of fanout must not hide them.
+        let ends = sources
+            .cluster
+            .read_tails(ranges, Isolation::Uncommitted, each)
+            .await?;
+        let (missing, found) = {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            (reader.missing.take(), std::mem::take(&mut reader.found))
+        };
+        let Some(reference) = missing else {
+            return Ok((found, ends));
+        };
+        // A newer version wrote the journal: its schema must be learned before anything is believed.
+        if let Err(why) = learn_missing(
+            &sources.codec,
+            sources.schemas.as_ref(),
+            reference,
+            sources.schema_patience,
+        )
+        .await
+        {
+            return Err(ConsumeError::Unavailable(format!(
+                "the schema {reference} of a journal entry stays unknown: {why}"
+            )));
+        }
+    }
+}
+
+/// Sorts the records of all tails.
+struct Reader {
+    sources: Sources,
+    found: BTreeMap<i32, Found>,
+    missing: Option<bongsu_schemas::SchemaRef>,
+}
+
+impl Reader {
+    fn take(&mut self, record: Record) {
+        let Some(found) = self.found.get_mut(&record.partition) else {
+            return;
+        };
+        found.read.records += 1;
+        found.read.bytes += record.value.as_ref().map_or(0, |v| v.len() as u64);
+        if record.topic == self.sources.results {
+            if let Some((source, offset, tag)) = outcome_of(&record, &self.sources) {
+                // The last one stands: an earlier one of another delivery is of a topic made anew
+                // since, and believing it would send this one again at every restart.
+                found.outcomes[source.index()].insert(offset, tag);
+            }
+        } else if record.topic == self.sources.journal {
+            let Some(value) = record.value.as_deref() else {
+                return;
+            };
+            match self.sources.codec.decode::<JournalEntry>(value) {
+                Ok(entry) => found.journal_damaged |= !found.told.take(&entry),
+                Err(DecodeError::UnknownSchema(reference)) => self.missing = Some(reference),
+                Err(error) => {
+                    tracing::error!(partition = record.partition, offset = record.offset, %error, "a journal entry cannot be read");
+                    found.journal_damaged = true;
+                }
+            }
+        } else if let Some(parked) = parked_of(&record) {
+            found.parked.push(Parked {
+                offset: record.offset,
+                origin: parked.origin,
+                tag: parked.tag,
+                key: parked.key,
+            });
+            let bytes = record.value.as_ref().map_or(0, bytes::Bytes::len);
+            // In order, and without a hole: what comes after one that did not fit does not fit.
+            if found.kept.len() + 1 == found.parked.len()
+                && found.kept_bytes + bytes <= self.sources.lane_bytes
+            {
+                found.kept_bytes += bytes;
+                found.kept.push(record);
+            }
+        }
+    }
+}
+
+/// Puts the evidence of one partition together. Pure.
+fn fold(
+    committed: Option<&Committed>,
+    pointer: Option<Pointer>,
+    unsure: bool,
+    found: Found,
+    (results_end, lane_end): (i64, i64),
+) -> Restored {
+    let checkpoint = found.told.checkpoint.unwrap_or_default();
+    let usable = pointer.filter(|_| !unsure);
+    let start = committed.map_or(0, |c| c.offset).max(checkpoint.watermark);
+    let [mut settled, mut lane_settled] = checkpoint.settled;
+    if let Some(pointer) = &usable
+        && let Some(inline) =
+            crate::journal::unpack(committed.map_or(0, |c| c.offset), &pointer.settled)
+    {
+        settled.extend(inline);
+    }
+    let [main, lane] = found.outcomes;
+    settled.extend(main);
+    lane_settled.extend(lane);
+    let floor = usable
+        .as_ref()
+        .map_or(checkpoint.lane_floor, |p| p.lane_floor);
+    // One whose first write was not acknowledged may lie in the lane twice: it has ended when a copy
+    // of it has, and only its first copy is ever sent.
+    let mut origins: BTreeSet<(i64, u64)> = found
+        .parked
+        .iter()
+        .filter(|p| p.offset < floor || lane_settled.get(&p.offset) == Some(&p.tag))
+        .map(|p| (p.origin, p.tag))
+        .collect();
+    let mut keys: BTreeMap<u64, u32> = BTreeMap::new();
+    for parked in &found.parked {
+        settled.insert(parked.origin, parked.tag);
+        if parked.offset < floor {
+            continue;
+        }
+        if !origins.insert((parked.origin, parked.tag)) {
+            lane_settled.insert(parked.offset, parked.tag);
+        }
+        if lane_settled.get(&parked.offset) != Some(&parked.tag) {
+            *keys.entry(parked.key).or_default() += 1;
+        }
+    }
+    let mut intents = found.told.intents;
+    for (known, ended) in intents.iter_mut().zip([&settled, &lane_settled]) {
+        known.retain(|offset, tag| ended.get(offset) != Some(tag));
+    }
+    let lane = RestoredLane {
+        floor,
+        settled: lane_settled.split_off(&floor),
+        next: if found.kept.len() == found.parked.len() {
+            lane_end.max(floor)
+        } else {
+            found.kept.last().map_or(floor, |r| r.offset + 1)
+        },
+        records: found.kept,
+        end: lane_end.max(floor),
+        keys,
+    };
+    Restored {
+        committed: start,
+        settled: settled.split_off(&start),
+        lane,
+        intents,
+        waiting: checkpoint.waiting,
+        reach: usable.as_ref().map_or(
+            if unsure && committed.is_some() {
+                i64::MAX
+            } else {
+                start
+            },
+            |p| p.reach,
+        ),
+        clean: usable.is_some_and(|p| p.clean) || committed.is_none(),
+        intents_unsure: unsure && committed.is_some(),
+        results_end,
+        read: found.read,
+    }
+}
+
+/// The source, offset and tag of the delivery that a record of `results` ended, when it is an
+/// outcome of this channel and class.
+pub(crate) fn outcome_of(record: &Record, sources: &Sources) -> Option<(Source, i64, u64)> {
     let h = &record.headers;
-    if h.get(headers::KIND)? != b"outcome" || h.get(headers::SOURCE_TOPIC)? != topic.as_bytes() {
+    if h.get(headers::KIND)? != b"outcome" {
         return None;
     }
+    let topic = h.get(headers::SOURCE_TOPIC)?;
+    let source = if topic == sources.deliveries.as_bytes() {
+        Source::Main
+    } else if topic == sources.lanes.as_bytes() {
+        Source::Lane
+    } else {
+        return None;
+    };
     let offset = h.text(headers::SOURCE_OFFSET)?.parse().ok()?;
     let tag = DeliveryId::parse(h.text(headers::DELIVERY_ID)?)?.tag();
-    Some((offset, tag))
+    Some((source, offset, tag))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commit_metadata_reads_back_and_damage_means_everything_is_read() {
-        let committed = to_committed(Position {
-            watermark: 7,
-            results_floor: 42,
-        });
-        assert_eq!(committed.offset, 7);
-        assert_eq!(results_floor(&committed.metadata), Some(42));
-        for damaged in ["", "b1;r=", "b1;r=-4", "b2;r=4", "x"] {
-            assert_eq!(results_floor(damaged), None, "{damaged}");
-        }
-        assert_eq!(results_floor("b1;r=5;later=1"), Some(5));
-    }
-
-    #[tokio::test]
-    async fn of_two_receipts_at_one_offset_the_later_is_believed() {
-        use bongsu_stream::local::LocalCluster;
-        use bongsu_stream::port::{Headers, Outgoing, TopicSpec};
-
-        let log = LocalCluster::default();
-        let spec = TopicSpec {
-            name: "results".to_owned(),
-            partitions: 1,
-            replication: 1,
-            settings: BTreeMap::new(),
-        };
-        log.create_topic(spec).await.unwrap();
-        let producer = log.producer(Duration::ZERO).unwrap();
-        // The first is of a delivery that lay there before the topic was made anew.
-        let ids = [
-            "543ca93d-b1f3-326a-271e-8b06ef78cd5d",
-            "643ca93d-b1f3-326a-271e-8b06ef78cd5d",
-        ]
-        .map(|id| DeliveryId::parse(id).unwrap());
-        for id in ids {
-            let headers = Headers::default()
-                .with(headers::KIND, "outcome")
-                .with(headers::SOURCE_TOPIC, "deliveries")
-                .with(headers::SOURCE_OFFSET, "5")
-                .with(headers::DELIVERY_ID, id.to_string());
-            let record = Outgoing {
-                topic: "results".into(),
-                partition: 0,
-                key: None,
-                value: None,
-                headers,
-            };
-            producer.send(record).await.unwrap();
-        }
-        let tp = TopicPartition::new("deliveries", 0);
-        let restored = restore(Arc::new(log), "results".into(), vec![(tp.clone(), None)]).await;
-        assert_eq!(
-            restored[&tp].settled,
-            BTreeMap::from([(5, (ids[1].tag(), 1))])
-        );
-    }
-}
+mod tests {}

@@ -1,19 +1,24 @@
 //! Dispatch of one channel as a service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
 use bongsu_domain::{Channel, Class};
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
 use bongsu_stream::port::{Cluster, GroupOptions, Reset};
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::class_loop::{ClassLoop, Limits};
+use crate::accounts::Accounts;
+use crate::class_loop::{ClassLoop, Ended, Limits};
 use crate::config::Settings;
 use crate::error::DispatchError;
+use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
-use crate::owner::Shared;
+use crate::owner::{LaneBudget, Permits, Shared};
+use crate::restore::Sources;
 
 /// What dispatch works with.
 #[derive(Clone)]
@@ -55,33 +60,20 @@ pub async fn run(
     resources
         .health
         .set(&component, Err("joining the group".to_owned()));
-    let dead_letter_partitions = check_topics(&resources).await?;
-    let permits = Arc::new(Semaphore::new(settings.max_in_flight));
+    let topics = check_topics(&resources).await?;
+    let common = Common {
+        all: Arc::new(Semaphore::new(settings.max_in_flight)),
+        bulk: Arc::new(Semaphore::new(
+            settings.bulk_share.of(settings.max_in_flight).max(1),
+        )),
+        accounts: Arc::new(Accounts::default()),
+        topics,
+    };
     let mut loops = Tasks::new();
     for class in Class::ALL {
-        let shared = shared(
-            &settings,
-            &resources,
-            *class,
-            &permits,
-            dead_letter_partitions,
-        )?;
-        let consumer = resources.cluster.join(GroupOptions {
-            group: resources.topics.dispatch_group(resources.channel),
-            topics: vec![resources.topics.deliveries(resources.channel, *class)],
-            reset: Reset::Earliest,
-            session_timeout: settings.session_timeout.0,
-            buffer_bytes: settings.fetch_buffer.0,
-        })?;
-        let limits = Limits {
-            window_records: settings.window_records,
-            window_bytes: settings.window_size.0,
-            commit_interval: settings.commit_interval.0,
-            drain_timeout: settings.drain_timeout.0,
-        };
-        let cluster = Arc::clone(&resources.cluster);
-        let class_loop = ClassLoop::new(cluster, consumer, shared, limits);
-        loops.spawn(class.as_str(), class_loop.run(shutdown.child()));
+        let shared = shared(&settings, &resources, *class, &common)?;
+        let run = run_class(settings.clone(), resources.clone(), *class, shared);
+        loops.spawn(class.as_str(), run(shutdown.child()));
     }
     resources.health.set(&component, Ok(()));
     while let Some(ended) = loops.next().await {
@@ -90,39 +82,120 @@ pub async fn run(
     Ok(())
 }
 
+/// What both classes of a channel share.
+struct Common {
+    all: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
+    accounts: Arc<Accounts>,
+    topics: Found,
+}
+
+/// Joins the group for one class, and joins it anew when a stalled partition was given up.
+fn run_class(
+    settings: Settings,
+    resources: Resources,
+    class: Class,
+    shared: Arc<Shared>,
+) -> impl FnOnce(Shutdown) -> BoxFuture<'static, Result<(), DispatchError>> {
+    move |shutdown| {
+        Box::pin(async move {
+            loop {
+                let consumer = resources.cluster.join(GroupOptions {
+                    group: resources.topics.dispatch_group(resources.channel),
+                    topics: vec![resources.topics.deliveries(resources.channel, class)],
+                    reset: Reset::Earliest,
+                    session_timeout: settings.session_timeout.0,
+                    buffer_bytes: settings.memory.0 / 8,
+                })?;
+                let limits = Limits {
+                    window_records: settings.window_records,
+                    window_bytes: settings.memory.0 / 4,
+                    commit_interval: settings.commit_interval.0,
+                    drain_timeout: settings.drain_timeout.0,
+                    foreign_receipts: settings.session_timeout.0 * 2,
+                };
+                let cluster = Arc::clone(&resources.cluster);
+                let class_loop = ClassLoop::new(cluster, consumer, Arc::clone(&shared), limits);
+                match class_loop.run(shutdown.clone()).await? {
+                    Ended::Stopped => return Ok(()),
+                    Ended::Rejoin => tracing::warn!(%class, "joining the group anew"),
+                }
+            }
+        })
+    }
+}
+
 fn shared(
     settings: &Settings,
     resources: &Resources,
     class: Class,
-    permits: &Arc<Semaphore>,
-    dead_letter_partitions: i32,
+    common: &Common,
 ) -> Result<Arc<Shared>, DispatchError> {
+    let (channel, topics) = (resources.channel, &resources.topics);
+    let millis = |d: bongsu_runtime::Duration| i64::try_from(d.0.as_millis()).unwrap_or(i64::MAX);
+    let lane_bytes = settings.memory.0 / 8;
+    let partitions = usize::try_from(common.topics.partitions).unwrap_or(1);
+    let bulk = match class {
+        Class::Transactional => None,
+        Class::Bulk => Some(Arc::clone(&common.bulk)),
+    };
     Ok(Arc::new(Shared {
+        sources: Sources {
+            cluster: Arc::clone(&resources.cluster),
+            deliveries: topics.deliveries(channel, class),
+            results: topics.results(),
+            journal: topics.journal(channel, class),
+            lanes: topics.lanes(channel, class),
+            codec: Arc::clone(&resources.codec),
+            schemas: Arc::clone(&resources.schemas),
+            schema_patience: settings.schema_patience.0,
+            lane_bytes: (lane_bytes / partitions.max(1)).max(64 * 1024),
+        },
         codec: Arc::clone(&resources.codec),
         schemas: Arc::clone(&resources.schemas),
         provider: Arc::clone(&resources.provider),
         producer: resources.cluster.producer(settings.receipt_linger.0)?,
-        results: resources.topics.results(),
-        dead_letters: (resources.topics.dead_letters(), dead_letter_partitions),
-        permits: Arc::clone(permits),
+        notes: resources.cluster.producer(Duration::from_millis(1))?,
+        dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
+        permits: Permits::new(Arc::clone(&common.all), bulk),
+        accounts: Arc::clone(&common.accounts),
+        lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
+        lane_budget: Arc::new(LaneBudget::new(lane_bytes)),
         room: Arc::new(Notify::new()),
         clock: resources.clock,
         retry: settings.retry_policy(),
         attempt_timeout: settings.attempt_timeout.0,
+        divert_after_ms: millis(settings.divert_after),
+        headroom: i64::from(settings.headroom),
+        window_records: settings.window_records,
+        stall_after_ms: millis(settings.stall_after),
         schema_patience: settings.schema_patience.0,
         worker_id: Arc::clone(&resources.worker_id),
-        metrics: DispatchMetrics::new(&resources.metrics, resources.channel, class),
+        metrics: DispatchMetrics::new(&resources.metrics, channel, class),
         seed: resources.seed,
     }))
 }
 
+/// Numbers of partitions.
+struct Found {
+    partitions: i32,
+    dead_letter_partitions: i32,
+}
+
 /// Refuses to start on missing topics or on partition numbers that differ: a receipt lies in the
-/// partition of its delivery. Gives the number of dead letter partitions.
-async fn check_topics(resources: &Resources) -> Result<i32, DispatchError> {
+/// partition of its delivery, and so do a checkpoint and a parked delivery.
+async fn check_topics(resources: &Resources) -> Result<Found, DispatchError> {
     let topics = &resources.topics;
     let mut names: Vec<String> = Class::ALL
         .iter()
-        .map(|class| topics.deliveries(resources.channel, *class).to_string())
+        .flat_map(|class| {
+            [
+                topics.deliveries(resources.channel, *class),
+                topics.journal(resources.channel, *class),
+                topics.lanes(resources.channel, *class),
+            ]
+        })
+        .map(|name| name.to_string())
         .collect();
     names.push(topics.results().to_string());
     let dead_letters = topics.dead_letters().to_string();
@@ -151,6 +224,9 @@ async fn check_topics(resources: &Resources) -> Result<i32, DispatchError> {
         None => Err(DispatchError::Topics(format!(
             "topic {dead_letters} does not exist"
         ))),
-        Some(topic) => Ok(topic.partitions),
+        Some(topic) => Ok(Found {
+            partitions: found.first().map_or(1, |(_, n)| *n),
+            dead_letter_partitions: topic.partitions,
+        }),
     }
 }

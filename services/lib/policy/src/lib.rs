@@ -5,10 +5,11 @@
 //! * [`retry`]: what follows an attempt;
 //! * [`repeats`]: which events were seen before.
 
+pub mod hashing;
 pub mod repeats;
 pub mod retry;
 pub mod sequencer;
 
 pub use repeats::{Repeat, Repeats};
 pub use retry::{AttemptClass, Next, RetryPolicy};
-pub use sequencer::{Admission, Packing, Position, Sequencer};
+pub use sequencer::{Admission, Packing, Permit, Sequencer, SettledTags};

@@ -1,21 +1,37 @@
-//! The sequencer: one partition's order, window, timers and watermark, as a pure state machine.
+//! The sequencer: one partition's order, fairness, window, timers and watermark, as a pure state
+//! machine.
 //!
 //! **Owns** every record of the partition between the watermark and the last admitted offset.
 //! **Invariants**, each a property test in `sequencer/tests.rs`:
 //!
 //! * per order key at most one delivery (or one packed run) is in an attempt, and the next starts
-//!   only after the one ahead is *terminal*: its receipt acknowledged by Kafka. Deliveries that
-//!   settle without an attempt (expired) leave the queue at once;
+//!   only after the one ahead is *terminal*: its receipt, dead letter or diversion acknowledged by
+//!   Kafka. Deliveries that settle without an attempt (expired, suppressed) leave the queue at once;
 //! * the watermark never passes an offset that is not terminal, and only ever grows;
-//! * the results floor is at or below the results offset of every terminal delivery above the
-//!   watermark, and of every receipt still to be acknowledged.
+//! * senders with something to send are served in turn, by cost, whatever each has waiting.
 //!
-//! Called by the partition's owner in dispatch, which does the I/O in between.
+//! Called by the partition's owner in dispatch, which does the I/O in between. No call costs more
+//! than the work it hands out: queues are linked through one slab, so nothing is searched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod heap;
+mod ring;
+mod slab;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use self::heap::Moments;
+use self::ring::{Mark, Ring};
+use self::slab::{NONE, Slab};
+use crate::hashing::ByHash;
+
+/// Settled offsets with the tags of their deliveries, as restored or to be checkpointed.
+pub type SettledTags = BTreeMap<i64, u64>;
+
+/// Cost units a sender may use up before the next sender's turn.
+const QUANTUM: u32 = 8;
 
 /// A record to be put in order.
 #[derive(Debug, Clone)]
@@ -24,12 +40,25 @@ pub struct Admission<P> {
     pub offset: i64,
     /// Hashed order key.
     pub key: u64,
-    /// Eight bytes of its delivery id, compared with what `results` says of this offset.
+    /// Hashed sender: the unit of fairness.
+    pub sender: u64,
+    /// The account it goes out through; a batch never mixes groups, and a group waits by itself.
+    pub group: u32,
+    /// What it costs of a sender's turn: 1, or its recipients.
+    pub cost: u32,
+    /// Eight bytes of its delivery id, compared with what is known of this offset.
     pub tag: u64,
     /// Memory it takes, in bytes.
     pub bytes: usize,
     /// Last useful moment, milliseconds since the epoch.
     pub expires_at: i64,
+    /// Attempts made before this owner saw it (a restored or parked delivery).
+    pub attempts: u32,
+    /// Not before this moment; 0 for at once.
+    pub not_before: i64,
+    /// Whether it goes to a side lane, behind others of its key: it is in nobody's queue here and
+    /// waits for [`Sequencer::acknowledge`] alone.
+    pub diverted: bool,
     /// What the owner needs to attempt it.
     pub payload: P,
 }
@@ -43,367 +72,822 @@ pub struct Packing {
     pub one_key: bool,
 }
 
-/// What may be committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Every offset below is terminal: the next offset to be read after a restart.
-    pub watermark: i64,
-    /// From this offset of `results` on lie all receipts of offsets at or above the watermark.
-    pub results_floor: i64,
-}
-
 /// What admitting a record found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
     /// It waits for its turn.
     Queued,
-    /// `results` already holds its receipt: it is not sent again.
+    /// It is known to have ended: it is not sent again.
     AlreadySettled,
-    /// `results` holds a receipt for this offset, but of another delivery: the topic was re-created
-    /// or the log cut. It is queued and the operator must hear of it.
+    /// Something is known of this offset, but of another delivery: the topic was re-created or the
+    /// log cut. It is queued and the operator must hear of it.
     TagMismatch,
 }
 
+/// What the owner says of a delivery that could start now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum Permit {
+    /// Start it.
+    Go,
+    /// Its key waits until this moment; that is no attempt.
+    KeyWaits(i64),
+    /// Everything of its group waits until this moment.
+    GroupWaits(i64),
+    /// It ends without an attempt: it is settled, and the owner writes its receipt.
+    End,
+    /// Nothing more can start now; ask again when something has changed.
+    Stop,
+}
+
+/// What [`Sequencer::start`] came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The batch to attempt, in order; empty when nothing may start.
+    pub batch: Vec<i64>,
+    /// Deliveries that ended without an attempt, settled already.
+    pub ended: Vec<i64>,
+}
+
+/// Where an open delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits for those ahead of it, or for its turn.
     Queued,
+    /// It waits for a moment: a retry, or a limit of its key.
     Waiting,
+    /// An attempt is under way.
     Calling,
+    /// It has ended; its receipt is not acknowledged yet.
     Settling,
+    /// It is being written to a side lane.
+    Diverting,
+}
+
+/// The delivery that holds the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// Its offset.
+    pub offset: i64,
+    /// Its order key.
+    pub key: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Offsets between it and the last one admitted.
+    pub span: usize,
 }
 
 #[derive(Debug)]
 struct Entry<P> {
+    offset: i64,
     key: u64,
+    cost: u32,
+    tag: u64,
     bytes: usize,
     expires_at: i64,
     attempts: u32,
-    retry_at: i64,
+    wake_at: i64,
     state: State,
+    /// Neighbours in the queue of the key.
+    next: u32,
+    previous: u32,
     payload: P,
+}
+
+#[derive(Debug)]
+struct Key {
+    head: u32,
+    tail: u32,
+    length: u32,
+    sender: u32,
+    /// Whether it stands in its sender's ready queue.
+    listed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Sender {
+    hash: u64,
+    group: u32,
+    keys: u32,
+    /// Keys whose head may start.
+    ready: VecDeque<u64>,
+    deficit: u32,
+    /// Whether it stands in the ring of its group.
+    active: bool,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    ring: VecDeque<u32>,
+    waits_until: i64,
 }
 
 /// One partition's sequencer; `P` is what the owner keeps per delivery.
 #[derive(Debug)]
 pub struct Sequencer<P> {
-    open: BTreeMap<i64, Entry<P>>,
-    /// Terminal offsets at or above the watermark, with the results offset of their receipts; none
-    /// for what ended as a dead letter.
-    terminal: BTreeMap<i64, Option<i64>>,
-    /// Receipts found in `results` for offsets not admitted yet: tag and results offset.
-    restored: BTreeMap<i64, (u64, i64)>,
-    queues: HashMap<u64, VecDeque<i64>>,
-    /// Keys whose head may start, in the order in which they became ready.
-    ready: VecDeque<u64>,
-    timers: BTreeSet<(i64, i64)>,
-    expiries: BTreeSet<(i64, i64)>,
-    next_offset: i64,
-    next_results: i64,
+    entries: Slab<Entry<P>>,
+    ring: Ring,
+    /// What is known of offsets not admitted yet.
+    restored: SettledTags,
+    keys: HashMap<u64, Key, ByHash>,
+    senders: Slab<Sender>,
+    by_sender: HashMap<(u64, u32), u32, ByHash>,
+    groups: Vec<(u32, Group)>,
+    turn: usize,
+    timers: Moments,
+    expiries: Moments,
     bytes: usize,
+    counts: Counts,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    waiting: usize,
     calling: usize,
     settling: usize,
 }
 
 impl<P> Sequencer<P> {
-    /// A sequencer that starts at `committed`, with what the tail of `results` holds: per offset
-    /// the tag and the results offset, and the end of the tail.
+    /// A sequencer that starts at `committed`, with what is known to have ended at or above it.
     #[must_use]
-    pub fn new(committed: i64, restored: BTreeMap<i64, (u64, i64)>, results_end: i64) -> Self {
+    pub fn new(committed: i64, mut settled: SettledTags) -> Self {
+        let restored = settled.split_off(&committed);
         Self {
-            open: BTreeMap::new(),
-            terminal: BTreeMap::new(),
-            restored: restored
-                .into_iter()
-                .filter(|(offset, _)| *offset >= committed)
-                .collect(),
-            queues: HashMap::new(),
-            ready: VecDeque::new(),
-            timers: BTreeSet::new(),
-            expiries: BTreeSet::new(),
-            next_offset: committed,
-            next_results: results_end,
+            entries: Slab::default(),
+            ring: Ring::new(committed),
+            restored,
+            keys: HashMap::default(),
+            senders: Slab::default(),
+            by_sender: HashMap::default(),
+            groups: Vec::new(),
+            turn: 0,
+            timers: Moments::default(),
+            expiries: Moments::default(),
             bytes: 0,
-            calling: 0,
-            settling: 0,
+            counts: Counts::default(),
         }
     }
 
     /// Takes a record. Offsets that are skipped (transaction markers, compaction) count as terminal.
     /// An offset below one already admitted is ignored as already settled or already here.
     pub fn admit(&mut self, record: Admission<P>) -> Admitted {
-        if record.offset < self.next_offset {
+        if record.offset < self.ring.end() {
             return Admitted::AlreadySettled;
         }
-        self.next_offset = record.offset + 1;
         let mut found = Admitted::Queued;
-        if let Some((tag, results_offset)) = self.restored.remove(&record.offset) {
+        // What is known of an offset that no record turned up for (compacted away) is of no use.
+        while let Some(first) = self.restored.first_entry()
+            && *first.key() < record.offset
+        {
+            first.remove();
+        }
+        if let Some(tag) = self.restored.remove(&record.offset) {
             if tag == record.tag {
-                self.terminal.insert(record.offset, Some(results_offset));
-                self.trim();
+                self.ring.push(record.offset, Mark::Settled(tag));
+                self.ring.trim();
                 return Admitted::AlreadySettled;
             }
             found = Admitted::TagMismatch;
         }
-        let queue = self.queues.entry(record.key).or_default();
-        queue.push_back(record.offset);
-        if queue.len() == 1 {
-            self.ready.push_back(record.key);
-        }
-        self.bytes += record.bytes;
-        self.expiries.insert((record.expires_at, record.offset));
-        let entry = Entry {
-            key: record.key,
-            bytes: record.bytes,
-            expires_at: record.expires_at,
-            attempts: 0,
-            retry_at: 0,
-            state: State::Queued,
-            payload: record.payload,
-        };
-        self.open.insert(record.offset, entry);
+        self.insert(record);
         found
     }
 
-    /// Moves time on: retries that are due become ready, and the offsets returned have expired
-    /// without an attempt under way; the owner writes their receipts ([`Sequencer::settle`] is
-    /// done for them here already).
+    fn insert(&mut self, record: Admission<P>) {
+        let Admission { offset, key, .. } = record;
+        self.bytes += record.bytes;
+        let waits = record.not_before > 0 && !record.diverted;
+        let state = match (record.diverted, waits) {
+            (true, _) => State::Diverting,
+            (false, true) => State::Waiting,
+            (false, false) => State::Queued,
+        };
+        let slot = self.entries.insert(Entry {
+            offset,
+            key,
+            cost: record.cost.max(1),
+            tag: record.tag,
+            bytes: record.bytes,
+            expires_at: record.expires_at,
+            attempts: record.attempts,
+            wake_at: record.not_before,
+            state,
+            next: NONE,
+            previous: NONE,
+            payload: record.payload,
+        });
+        self.ring.push(offset, Mark::Open(slot));
+        self.expiries.push(record.expires_at, offset);
+        if waits {
+            self.counts.waiting += 1;
+            self.timers.push(record.not_before, offset);
+        }
+        if !record.diverted {
+            self.queue(key, record.sender, record.group, slot);
+        }
+    }
+
+    /// Puts an entry at the end of its key's queue.
+    fn queue(&mut self, hash: u64, sender: u64, group: u32, slot: u32) {
+        let Some(key) = self.keys.get_mut(&hash) else {
+            let sender = self.sender(sender, group);
+            self.keys.insert(
+                hash,
+                Key {
+                    head: slot,
+                    tail: slot,
+                    length: 1,
+                    sender,
+                    listed: false,
+                },
+            );
+            self.list(hash);
+            return;
+        };
+        key.length += 1;
+        if key.length == 1 {
+            // Its last delivery left while it was listed.
+            (key.head, key.tail) = (slot, slot);
+            return;
+        }
+        let tail = std::mem::replace(&mut key.tail, slot);
+        if let Some(entry) = self.entries.get_mut(tail) {
+            entry.next = slot;
+        }
+        if let Some(entry) = self.entries.get_mut(slot) {
+            entry.previous = tail;
+        }
+    }
+
+    fn sender(&mut self, hash: u64, group: u32) -> u32 {
+        let slot = *self.by_sender.entry((hash, group)).or_insert_with(|| {
+            self.senders.insert(Sender {
+                hash,
+                group,
+                ..Sender::default()
+            })
+        });
+        if let Some(sender) = self.senders.get_mut(slot) {
+            sender.keys += 1;
+        }
+        slot
+    }
+
+    /// Puts a key whose head may start into its sender's ready queue.
+    fn list(&mut self, hash: u64) {
+        let Some(key) = self.keys.get_mut(&hash) else {
+            return;
+        };
+        let Some(head) = self.entries.get(key.head) else {
+            return;
+        };
+        if key.listed || head.state != State::Queued {
+            return;
+        }
+        key.listed = true;
+        let slot = key.sender;
+        let Some(sender) = self.senders.get_mut(slot) else {
+            return;
+        };
+        sender.ready.push_back(hash);
+        if !sender.active {
+            sender.active = true;
+            sender.deficit = 0;
+            let group = sender.group;
+            self.group(group).ring.push_back(slot);
+        }
+    }
+
+    fn group(&mut self, id: u32) -> &mut Group {
+        let at = match self.groups.iter().position(|(known, _)| *known == id) {
+            Some(at) => at,
+            None => {
+                self.groups.push((id, Group::default()));
+                self.groups.len() - 1
+            }
+        };
+        &mut self.groups[at].1
+    }
+
+    /// Moves time on: what is due becomes ready, and the offsets returned have expired without an
+    /// attempt under way; the owner writes their receipts ([`Sequencer::settle`] is done for them).
     pub fn advance(&mut self, now: i64) -> Vec<i64> {
-        while let Some(&(at, offset)) = self.timers.first() {
-            if at > now {
-                break;
+        while let Some(offset) = self.timers.pop_due(now) {
+            let Some(entry) = open(&mut self.entries, &self.ring, offset) else {
+                continue;
+            };
+            // A timer of an earlier wait says nothing any more.
+            if entry.state != State::Waiting || entry.wake_at > now {
+                continue;
             }
-            self.timers.pop_first();
-            if let Some(entry) = self.open.get_mut(&offset) {
-                entry.state = State::Queued;
-                self.ready.push_back(entry.key);
-            }
+            entry.state = State::Queued;
+            self.counts.waiting -= 1;
+            let key = entry.key;
+            self.list(key);
         }
         let mut expired = Vec::new();
-        while let Some(&(at, offset)) = self.expiries.first() {
-            if at > now {
-                break;
-            }
-            self.expiries.pop_first();
-            let Some(entry) = self.open.get(&offset) else {
+        while let Some(offset) = self.expiries.pop_due(now) {
+            let Some(entry) = open(&mut self.entries, &self.ring, offset) else {
                 continue;
             };
             match entry.state {
                 State::Queued | State::Waiting => {
-                    self.settle(offset);
-                    self.leave_queue(offset);
+                    self.end(offset);
                     expired.push(offset);
                 }
-                State::Calling | State::Settling => {}
+                // Looked at again when the attempt asks for a retry.
+                State::Calling | State::Settling | State::Diverting => {}
             }
         }
         expired
     }
 
-    /// The next batch to attempt, at most `packing.max` offsets; empty when nothing may start.
-    /// The owner must answer each with [`Sequencer::settle`] or [`Sequencer::retry`].
-    pub fn start(&mut self, packing: Packing) -> Vec<i64> {
-        let mut batch = Vec::new();
-        while batch.len() < packing.max.max(1) {
-            let Some(key) = self.ready.pop_front() else {
-                break;
+    /// The next batch to attempt, at most `packing.max` offsets of one group, each allowed by `ask`
+    /// (payload, attempts so far). The owner answers each with [`Sequencer::settle`],
+    /// [`Sequencer::retry`] or [`Sequencer::requeue`].
+    pub fn start(
+        &mut self,
+        packing: Packing,
+        now: i64,
+        mut ask: impl FnMut(&P, u32) -> Permit,
+    ) -> Started {
+        let mut started = Started::default();
+        for _ in 0..self.groups.len() {
+            let at = self.turn % self.groups.len();
+            let stopped = self.start_group(at, packing, now, &mut ask, &mut started);
+            if !started.batch.is_empty() || stopped {
+                return started;
+            }
+            self.turn = self.turn.wrapping_add(1);
+        }
+        started
+    }
+
+    /// Serves the senders of a group in turn; true when nothing may start anywhere.
+    fn start_group(
+        &mut self,
+        at: usize,
+        packing: Packing,
+        now: i64,
+        ask: &mut impl FnMut(&P, u32) -> Permit,
+        started: &mut Started,
+    ) -> bool {
+        let max = packing.max.max(1);
+        while started.batch.len() < max {
+            let Some((_, group)) = self.groups.get_mut(at) else {
+                return false;
             };
-            let Some(run) = self.startable(key, packing) else {
+            if group.waits_until > now {
+                return false;
+            }
+            let Some(&slot) = group.ring.front() else {
+                return false;
+            };
+            let Some((sender, hash)) = self
+                .senders
+                .get_mut(slot)
+                .and_then(|sender| sender.ready.front().copied().map(|hash| (sender, hash)))
+            else {
+                group.ring.pop_front();
                 continue;
             };
-            for offset in run {
-                if let Some(entry) = self.open.get_mut(&offset) {
-                    entry.state = State::Calling;
-                    entry.attempts += 1;
-                    self.calling += 1;
-                    batch.push(offset);
+            if sender.deficit == 0 {
+                sender.deficit = QUANTUM;
+            }
+            let head = self.keys.get(&hash).map_or(NONE, |key| key.head);
+            let Some((offset, cost, attempts)) = self
+                .entries
+                .get(head)
+                .filter(|entry| entry.state == State::Queued)
+                .map(|entry| (entry.offset, entry.cost, entry.attempts))
+            else {
+                self.unlist(at, slot, hash);
+                continue;
+            };
+            let permit = match self.entries.get(head) {
+                Some(entry) => ask(&entry.payload, attempts),
+                None => Permit::Stop,
+            };
+            match permit {
+                Permit::Stop => return true,
+                Permit::GroupWaits(until) => {
+                    self.groups[at].1.waits_until = until;
+                    return false;
+                }
+                Permit::KeyWaits(until) => {
+                    self.unlist(at, slot, hash);
+                    self.wait(offset, until);
+                }
+                Permit::End => {
+                    self.unlist(at, slot, hash);
+                    self.end(offset);
+                    started.ended.push(offset);
+                }
+                Permit::Go => {
+                    self.unlist(at, slot, hash);
+                    self.charge(at, slot, cost);
+                    self.take(head, packing, attempts == 0, &mut started.batch);
+                    if packing.one_key {
+                        return false;
+                    }
                 }
             }
-            if packing.one_key {
+        }
+        false
+    }
+
+    /// Marks the head, and where packing allows it its fresh followers, as called.
+    fn take(&mut self, head: u32, packing: Packing, fresh: bool, batch: &mut Vec<i64>) {
+        let mut slot = head;
+        // Only fresh followers are packed: one that failed in a pack is retried by itself.
+        let most = if packing.one_key && fresh {
+            packing.max.max(1)
+        } else {
+            1
+        };
+        for n in 0..most {
+            let Some(entry) = self.entries.get_mut(slot) else {
+                break;
+            };
+            if n > 0 && (entry.state != State::Queued || entry.attempts > 0) {
                 break;
             }
+            entry.state = State::Calling;
+            entry.attempts += 1;
+            self.counts.calling += 1;
+            batch.push(entry.offset);
+            slot = entry.next;
         }
-        batch
     }
 
-    fn startable(&self, key: u64, packing: Packing) -> Option<Vec<i64>> {
-        let queue = self.queues.get(&key)?;
-        let head = *queue.front()?;
-        if self.open.get(&head)?.state != State::Queued {
-            return None;
+    /// Charges a sender's turn, and ends it when it is used up.
+    fn charge(&mut self, at: usize, slot: u32, cost: u32) {
+        let Some(sender) = self.senders.get_mut(slot) else {
+            return;
+        };
+        sender.deficit = sender.deficit.saturating_sub(cost);
+        if sender.deficit == 0 && sender.active {
+            let ring = &mut self.groups[at].1.ring;
+            ring.rotate_left(1);
         }
-        let mut run = vec![head];
-        if packing.one_key {
-            // Only fresh followers are packed: one that failed in a pack is retried by itself.
-            let head_is_fresh = self.open.get(&head)?.attempts == 0;
-            let followers = queue
-                .iter()
-                .skip(1)
-                .take(packing.max.saturating_sub(1))
-                .take_while(|o| {
-                    head_is_fresh
-                        && self
-                            .open
-                            .get(o)
-                            .is_some_and(|e| e.state == State::Queued && e.attempts == 0)
-                });
-            run.extend(followers);
-        }
-        Some(run)
     }
 
-    /// Whether [`Sequencer::start`] would give something.
+    /// Takes the first key out of the ready queue of the sender whose turn it is; a sender without
+    /// another leaves the ring.
+    fn unlist(&mut self, at: usize, slot: u32, hash: u64) {
+        if let Some(sender) = self.senders.get_mut(slot) {
+            sender.ready.pop_front();
+            if sender.ready.is_empty() {
+                sender.active = false;
+                self.groups[at].1.ring.pop_front();
+            }
+        }
+        let Some(key) = self.keys.get_mut(&hash) else {
+            return;
+        };
+        key.listed = false;
+        if key.length == 0 {
+            self.keys.remove(&hash);
+            self.release(slot);
+        }
+    }
+
+    /// Whether [`Sequencer::start`] might give something at `now`.
     #[must_use]
-    pub fn has_ready(&self) -> bool {
-        self.ready.iter().any(|key| {
-            self.queues
-                .get(key)
-                .and_then(VecDeque::front)
-                .and_then(|head| self.open.get(head))
-                .is_some_and(|entry| entry.state == State::Queued)
-        })
+    pub fn has_ready(&self, now: i64) -> bool {
+        self.groups
+            .iter()
+            .any(|(_, group)| group.waits_until <= now && !group.ring.is_empty())
     }
 
     /// The delivery has ended; its receipt is on its way. Its key stays blocked until
     /// [`Sequencer::acknowledge`].
     pub fn settle(&mut self, offset: i64) {
-        if let Some(entry) = self.open.get_mut(&offset) {
-            match entry.state {
-                State::Calling => self.calling -= 1,
-                State::Waiting => {
-                    self.timers.remove(&(entry.retry_at, offset));
-                }
-                State::Queued => {}
-                State::Settling => return,
-            }
-            entry.state = State::Settling;
-            self.settling += 1;
-            self.expiries.remove(&(entry.expires_at, offset));
+        let Some(entry) = open(&mut self.entries, &self.ring, offset) else {
+            return;
+        };
+        match entry.state {
+            State::Calling => self.counts.calling -= 1,
+            State::Waiting => self.counts.waiting -= 1,
+            State::Queued => {}
+            State::Settling | State::Diverting => return,
+        }
+        entry.state = State::Settling;
+        self.counts.settling += 1;
+    }
+
+    /// Settles a delivery and lets those behind it pass: it has seen no attempt under way.
+    fn end(&mut self, offset: i64) {
+        self.settle(offset);
+        if let Some(slot) = self.ring.open(offset) {
+            self.leave_queue(slot);
         }
     }
 
     /// The attempt failed and is to be repeated at `at`; its key waits.
     pub fn retry(&mut self, offset: i64, at: i64) {
-        if let Some(entry) = self.open.get_mut(&offset)
-            && entry.state == State::Calling
-        {
-            self.calling -= 1;
-            entry.state = State::Waiting;
-            entry.retry_at = at;
-            self.timers.insert((at, offset));
-            // The deadline may have passed during the attempt and its timer with it.
-            self.expiries.insert((entry.expires_at, offset));
-        }
+        self.back(offset, at, 0);
     }
 
-    /// Kafka acknowledged the receipt at `results_offset`, or the dead letter (`None`): the delivery
-    /// is terminal. Gives back its payload.
-    pub fn acknowledge(&mut self, offset: i64, results_offset: Option<i64>) -> Option<P> {
-        let entry = self.open.remove(&offset)?;
-        self.settling -= 1;
-        self.bytes -= entry.bytes;
-        self.terminal.insert(offset, results_offset);
-        if let Some(at) = results_offset {
-            self.next_results = self.next_results.max(at + 1);
-        }
-        let Entry { key, payload, .. } = entry;
-        self.release_key(key, offset);
-        self.trim();
-        Some(payload)
+    /// The attempt never happened (no lease, not processed, account at fault): it is not counted,
+    /// and may be made at `at`.
+    pub fn requeue(&mut self, offset: i64, at: i64) {
+        self.back(offset, at, 1);
     }
 
-    fn release_key(&mut self, key: u64, offset: i64) {
-        let Some(queue) = self.queues.get_mut(&key) else {
+    fn back(&mut self, offset: i64, at: i64, uncounted: u32) {
+        let Some(entry) = open(&mut self.entries, &self.ring, offset) else {
             return;
         };
-        let was_head = queue.front() == Some(&offset);
-        queue.retain(|o| *o != offset);
-        if queue.is_empty() {
-            self.queues.remove(&key);
-        } else if was_head {
-            self.ready.push_back(key);
+        if entry.state != State::Calling {
+            return;
+        }
+        self.counts.calling -= 1;
+        entry.attempts -= uncounted;
+        entry.state = State::Queued;
+        let expires_at = entry.expires_at;
+        self.wait(offset, at);
+        // The deadline may have passed during the attempt and its timer with it.
+        self.expiries.push(expires_at, offset);
+    }
+
+    fn wait(&mut self, offset: i64, at: i64) {
+        if let Some(entry) = open(&mut self.entries, &self.ring, offset) {
+            entry.state = State::Waiting;
+            entry.wake_at = at;
+            self.counts.waiting += 1;
+            self.timers.push(at, offset);
         }
     }
 
-    fn leave_queue(&mut self, offset: i64) {
-        if let Some(key) = self.open.get(&offset).map(|e| e.key) {
-            self.release_key(key, offset);
+    /// Kafka acknowledged the receipt, the dead letter or the diversion: the delivery is terminal.
+    /// Gives back its payload.
+    pub fn acknowledge(&mut self, offset: i64) -> Option<P> {
+        let slot = self.ring.open(offset)?;
+        let state = self.entries.get(slot)?.state;
+        match state {
+            State::Settling => self.counts.settling -= 1,
+            State::Calling => self.counts.calling -= 1,
+            State::Waiting => self.counts.waiting -= 1,
+            State::Queued | State::Diverting => {}
+        }
+        self.leave_queue(slot);
+        let entry = self.entries.remove(slot)?;
+        self.bytes -= entry.bytes;
+        self.ring.settle(offset, entry.tag);
+        self.ring.trim();
+        let live = self.entries.len();
+        let ring = &self.ring;
+        self.expiries.compact(live, |at| ring.open(at).is_some());
+        self.timers.compact(live, |at| ring.open(at).is_some());
+        Some(entry.payload)
+    }
+
+    /// A receipt that somebody else wrote: a former owner whose acknowledgement came late, or a
+    /// replay. What has not started yet is terminal with it; an attempt under way ends by itself.
+    pub fn acknowledge_foreign(&mut self, offset: i64, tag: u64) -> Option<P> {
+        if offset >= self.ring.end() {
+            self.restored.insert(offset, tag);
+            return None;
+        }
+        let entry = self.entries.get(self.ring.open(offset)?)?;
+        match entry.state {
+            State::Queued | State::Waiting if entry.tag == tag => self.acknowledge(offset),
+            State::Queued
+            | State::Waiting
+            | State::Calling
+            | State::Settling
+            | State::Diverting => None,
         }
     }
 
-    fn trim(&mut self) {
-        let watermark = self.watermark();
-        self.terminal = self.terminal.split_off(&watermark);
+    /// Takes a key out of the queue, head and followers, to be written to a side lane in the order
+    /// given; empty while its head is in an attempt. Each is answered by [`Sequencer::acknowledge`].
+    pub fn divert(&mut self, hash: u64) -> Vec<i64> {
+        let Some(key) = self.keys.get_mut(&hash) else {
+            return Vec::new();
+        };
+        let mut slot = key.head;
+        match self.entries.get(slot).map(|entry| entry.state) {
+            Some(State::Queued | State::Waiting) => {}
+            Some(State::Calling | State::Settling | State::Diverting) | None => return Vec::new(),
+        }
+        (key.head, key.tail, key.length) = (NONE, NONE, 0);
+        let (sender, listed) = (key.sender, key.listed);
+        let mut offsets = Vec::new();
+        while let Some(entry) = self.entries.get_mut(slot) {
+            if entry.state == State::Waiting {
+                self.counts.waiting -= 1;
+            }
+            entry.state = State::Diverting;
+            offsets.push(entry.offset);
+            slot = std::mem::replace(&mut entry.next, NONE);
+            entry.previous = NONE;
+        }
+        if !listed {
+            self.keys.remove(&hash);
+            self.release(sender);
+        }
+        offsets
     }
 
-    fn watermark(&self) -> i64 {
-        self.open
-            .first_key_value()
-            .map_or(self.next_offset, |(offset, _)| *offset)
+    fn leave_queue(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot) else {
+            return;
+        };
+        let hash = entry.key;
+        let (next, previous) = (entry.next, entry.previous);
+        (entry.next, entry.previous) = (NONE, NONE);
+        let Some(key) = self.keys.get_mut(&hash) else {
+            return;
+        };
+        // One that left before (it expired) is in no queue any more.
+        if key.head != slot && previous == NONE {
+            return;
+        }
+        key.length -= 1;
+        if key.length == 0 {
+            let (sender, listed) = (key.sender, key.listed);
+            // A listed key is found without a head, and passed over, when its turn comes.
+            if listed {
+                (key.head, key.tail) = (NONE, NONE);
+            } else {
+                self.keys.remove(&hash);
+                self.release(sender);
+            }
+            return;
+        }
+        let was_head = key.head == slot;
+        if was_head {
+            key.head = next;
+        }
+        if key.tail == slot {
+            key.tail = previous;
+        }
+        if let Some(entry) = self.entries.get_mut(next) {
+            entry.previous = previous;
+        }
+        if let Some(entry) = self.entries.get_mut(previous) {
+            entry.next = next;
+        }
+        if was_head {
+            self.list(hash);
+        }
     }
 
-    /// What may be committed now.
+    /// One key of a sender is gone.
+    fn release(&mut self, slot: u32) {
+        if let Some(sender) = self.senders.get_mut(slot) {
+            sender.keys -= 1;
+        }
+        self.forget(slot);
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let Some(sender) = self.senders.get(slot) else {
+            return;
+        };
+        if sender.keys == 0 && !sender.active {
+            let name = (sender.hash, sender.group);
+            self.senders.remove(slot);
+            self.by_sender.remove(&name);
+        }
+    }
+
+    /// Every offset below is terminal: the next offset to be read after a restart.
     #[must_use]
-    pub fn position(&self) -> Position {
-        let acknowledged = self.terminal.values().flatten();
-        let not_admitted = self
-            .restored
-            .values()
-            .map(|(_, results_offset)| results_offset);
-        let results_floor = acknowledged
-            .chain(not_admitted)
-            .copied()
-            .min()
-            .unwrap_or(self.next_results);
-        Position {
-            watermark: self.watermark(),
-            results_floor: results_floor.min(self.next_results),
-        }
+    pub const fn watermark(&self) -> i64 {
+        self.ring.base()
+    }
+
+    /// One past the last admitted offset.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.ring.end()
+    }
+
+    /// Offsets at or above the watermark that are terminal, with the tags of their deliveries.
+    pub fn settled(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        let restored = self.restored.iter().map(|(offset, tag)| (*offset, *tag));
+        self.ring.settled().chain(restored)
+    }
+
+    /// How many [`Sequencer::settled`] gives.
+    #[must_use]
+    pub fn settled_count(&self) -> usize {
+        self.ring.settled_count() + self.restored.len()
+    }
+
+    /// Deliveries that wait for a moment: offset, attempts so far, and the moment.
+    pub fn waiting(&self) -> impl Iterator<Item = (i64, u32, i64)> + '_ {
+        self.entries
+            .iter()
+            .filter(|entry| entry.state == State::Waiting)
+            .map(|entry| (entry.offset, entry.attempts, entry.wake_at))
+    }
+
+    /// What holds the watermark.
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
+        let entry = self.entries.get(self.ring.first_open()?)?;
+        Some(Pin {
+            offset: entry.offset,
+            key: entry.key,
+            state: entry.state,
+            span: self.ring.span(),
+        })
+    }
+
+    /// Keys whose head has waited since an attempt of it failed, with the number of deliveries
+    /// queued behind, the longest queue first; at most `most`.
+    #[must_use]
+    pub fn blocked_keys(&self, most: usize) -> Vec<(u64, usize)> {
+        let mut found: Vec<(u64, usize)> = self
+            .keys
+            .iter()
+            .filter(|(_, key)| {
+                self.entries
+                    .get(key.head)
+                    .is_some_and(|head| head.state == State::Waiting && head.attempts > 0)
+            })
+            .map(|(hash, key)| (*hash, usize::try_from(key.length).unwrap_or(usize::MAX)))
+            .collect();
+        found.sort_unstable_by_key(|(hash, length)| (std::cmp::Reverse(*length), *hash));
+        found.truncate(most);
+        found
     }
 
     /// What the owner kept for an open delivery.
     #[must_use]
     pub fn payload(&self, offset: i64) -> Option<&P> {
-        self.open.get(&offset).map(|e| &e.payload)
+        self.entries
+            .get(self.ring.open(offset)?)
+            .map(|entry| &entry.payload)
     }
 
     /// The same, to change it.
     pub fn payload_mut(&mut self, offset: i64) -> Option<&mut P> {
-        self.open.get_mut(&offset).map(|e| &mut e.payload)
+        open(&mut self.entries, &self.ring, offset).map(|entry| &mut entry.payload)
     }
 
     /// Attempts of an open delivery so far, the one under way included.
     #[must_use]
     pub fn attempts(&self, offset: i64) -> u32 {
-        self.open.get(&offset).map_or(0, |e| e.attempts)
+        self.ring
+            .open(offset)
+            .and_then(|slot| self.entries.get(slot))
+            .map_or(0, |entry| entry.attempts)
     }
 
-    /// The earliest moment at which [`Sequencer::advance`] has something to do.
+    /// Where an open delivery stands, its tag, and the moment it waits for.
     #[must_use]
-    pub fn next_timer(&self) -> Option<i64> {
-        let retry = self.timers.first().map(|(at, _)| *at);
-        let expiry = self.expiries.first().map(|(at, _)| *at);
-        match (retry, expiry) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+    pub fn state(&self, offset: i64) -> Option<(State, u64, i64)> {
+        let entry = self.entries.get(self.ring.open(offset)?)?;
+        Some((entry.state, entry.tag, entry.wake_at))
+    }
+
+    /// The order key of an open delivery.
+    #[must_use]
+    pub fn key_of(&self, offset: i64) -> Option<u64> {
+        Some(self.entries.get(self.ring.open(offset)?)?.key)
+    }
+
+    /// The earliest moment at which [`Sequencer::advance`] or a waiting group has something to do.
+    #[must_use]
+    pub fn next_timer(&self, now: i64) -> Option<i64> {
+        let groups = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.waits_until > now && !group.ring.is_empty())
+            .map(|(_, group)| group.waits_until)
+            .min();
+        [self.timers.first(), self.expiries.first(), groups]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Deliveries admitted and not terminal.
     #[must_use]
     pub fn open_count(&self) -> usize {
-        self.open.len()
+        self.entries.len()
+    }
+
+    /// Deliveries that wait for a moment.
+    #[must_use]
+    pub const fn waiting_count(&self) -> usize {
+        self.counts.waiting
     }
 
     /// Deliveries in an attempt.
     #[must_use]
     pub const fn calling(&self) -> usize {
-        self.calling
+        self.counts.calling
     }
 
     /// Deliveries whose receipt is not acknowledged yet.
     #[must_use]
     pub const fn settling(&self) -> usize {
-        self.settling
+        self.counts.settling
     }
 
     /// Memory of the open deliveries, in bytes.
@@ -411,4 +895,12 @@ impl<P> Sequencer<P> {
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+fn open<'a, P>(
+    entries: &'a mut Slab<Entry<P>>,
+    ring: &Ring,
+    offset: i64,
+) -> Option<&'a mut Entry<P>> {
+    entries.get_mut(ring.open(offset)?)
 }

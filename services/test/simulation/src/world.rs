@@ -207,6 +207,8 @@ impl World {
             window_records: 40,
             max_attempts: 1_000,
             retry_cap: Duration::secs(2),
+            // Soon, so that keys go to the side lane and come back in most runs.
+            divert_after: Duration::secs(1),
             ..bongsu_dispatch::Settings::default()
         };
         Ok(Process::start(

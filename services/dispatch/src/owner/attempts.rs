@@ -1,0 +1,324 @@
+//! Attempts: what may start, with what the provider is called, and what its answer leads to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_domain::{Delivery, Outcome, Reason, Settled, Timestamp};
+use bongsu_policy::sequencer::Permit as Go;
+use bongsu_policy::{AttemptClass, Next};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::shared::Permit;
+use super::{Owner, Pending};
+use crate::journal::Source;
+use crate::lease::Lease;
+
+/// Grace beyond an attempt's deadline before the owner stops waiting for the provider's own answer.
+pub const ATTEMPT_GRACE: Duration = Duration::from_millis(500);
+/// When an account whose credential was refused is tried again, milliseconds.
+const ACCOUNT_AGAIN_MS: i64 = 5_000;
+
+/// An attempt that has ended.
+pub(super) struct Attempted {
+    source: Source,
+    offsets: Vec<i64>,
+    results: Result<Vec<AttemptResult>, TryError>,
+    took: Duration,
+    _permit: Permit,
+}
+
+/// A batch on its way out.
+struct Batch {
+    deliveries: Vec<(Arc<Delivery>, u32)>,
+    deadline: Instant,
+    /// The group of intents that must be acknowledged before the call.
+    intent: Option<(u64, watch::Receiver<u64>)>,
+}
+
+impl Owner {
+    /// Starts what may start: expiries settle, retries that are due and ready keys go out.
+    pub(super) fn pump(&mut self) {
+        if self.draining {
+            return;
+        }
+        let now = self.shared.clock.now_millis();
+        for source in Source::ALL {
+            let expired = self.sequencer(source).map(|s| s.advance(now));
+            for offset in expired.unwrap_or_default() {
+                self.write_receipt(
+                    source,
+                    offset,
+                    Settled {
+                        outcome: Outcome::Expired,
+                        reason: Reason::DeadlinePassed,
+                    },
+                );
+            }
+        }
+        while self.permit.is_none() && self.has_ready(now) && self.shared.lease.holds() {
+            match self.shared.permits.try_acquire() {
+                Some(permit) => {
+                    if !self.start_with(permit) {
+                        return;
+                    }
+                }
+                None => {
+                    let permits = self.shared.permits.clone();
+                    self.permit = Some(Box::pin(permits.acquire()));
+                }
+            }
+        }
+    }
+
+    fn has_ready(&self, now: i64) -> bool {
+        self.sequencers
+            .as_ref()
+            .is_some_and(|s| s.iter().any(|s| s.has_ready(now)))
+    }
+
+    /// Uses a place for the next batch; false when nothing may start.
+    pub(super) fn start_with(&mut self, permit: Permit) -> bool {
+        if self.draining || !self.shared.lease.holds() {
+            return false;
+        }
+        let now = self.shared.clock.now_millis();
+        let packing = self.packing;
+        // The deliveries and the lane take turns at being asked first.
+        self.turn = !self.turn;
+        let order = if self.turn {
+            [Source::Main, Source::Lane]
+        } else {
+            [Source::Lane, Source::Main]
+        };
+        for source in order {
+            let Some(sequencer) = self.sequencer(source) else {
+                return false;
+            };
+            let started = sequencer.start(packing, now, |_: &Pending, _| Go::Go);
+            for offset in started.ended {
+                let settled = Settled {
+                    outcome: Outcome::Suppressed,
+                    reason: Reason::None,
+                };
+                self.write_receipt(source, offset, settled);
+            }
+            if !started.batch.is_empty() {
+                self.call(source, started.batch, permit);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn call(&mut self, source: Source, offsets: Vec<i64>, permit: Permit) {
+        let now = Instant::now();
+        let mut deadline = now + self.shared.attempt_timeout;
+        let mut deliveries = Vec::with_capacity(offsets.len());
+        let mut marks = Vec::new();
+        for offset in &offsets {
+            let shared = Arc::clone(&self.shared);
+            let Some(sequencer) = self.sequencer(source) else {
+                return;
+            };
+            let number = sequencer.attempts(*offset);
+            let Some(delivery) = sequencer.payload(*offset).and_then(|p| p.delivery.clone()) else {
+                continue;
+            };
+            deadline = deadline.min(shared.clock.instant_of(delivery.expires_at.0));
+            if shared.never_twice(&delivery) {
+                marks.push((source, *offset, delivery.id.tag()));
+            }
+            deliveries.push((delivery, number));
+        }
+        self.shared.metrics.started(offsets.len());
+        let batch = Batch {
+            deliveries,
+            deadline,
+            intent: self.notes.intend(&marks),
+        };
+        let provider = Arc::clone(&self.shared.provider);
+        let lease = Arc::clone(&self.shared.lease);
+        self.attempts.push(Box::pin(async move {
+            let results = attempt(provider.as_ref(), &lease, batch).await;
+            Attempted {
+                source,
+                offsets,
+                results,
+                took: now.elapsed(),
+                _permit: permit,
+            }
+        }));
+    }
+
+    pub(super) fn judge(&mut self, done: Attempted) {
+        let Attempted {
+            source,
+            offsets,
+            results,
+            took,
+            _permit,
+        } = done;
+        let results = match results {
+            Ok(results) => results,
+            Err(error) => {
+                let result = match &error {
+                    TryError::UnknownAccount { .. } => {
+                        AttemptResult::Refused(Reason::UnknownAccount)
+                    }
+                    TryError::Client(_) => AttemptResult::Unavailable,
+                };
+                tracing::warn!(%error, "an attempt could not be made");
+                vec![result; offsets.len()]
+            }
+        };
+        for (i, offset) in offsets.into_iter().enumerate() {
+            let result = results.get(i).copied().unwrap_or(AttemptResult::Unknown);
+            self.shared.metrics.attempted(result, took);
+            self.decide(source, offset, result);
+        }
+    }
+
+    fn decide(&mut self, source: Source, offset: i64, result: AttemptResult) {
+        let jitter = self.jitter.next();
+        let now = Timestamp(self.shared.clock.now_millis());
+        let shared = Arc::clone(&self.shared);
+        let Some(sequencer) = self.sequencer(source) else {
+            return;
+        };
+        let attempt = sequencer.attempts(offset);
+        let Some(pending) = sequencer.payload_mut(offset) else {
+            return;
+        };
+        let Some(delivery) = pending.delivery.clone() else {
+            return;
+        };
+        let never_twice = shared.never_twice(&delivery);
+        match result {
+            AttemptResult::NotProcessed => {
+                sequencer.requeue(offset, now.0);
+                return self.withdraw(source, offset, &delivery, never_twice);
+            }
+            AttemptResult::AccountFault => {
+                sequencer.requeue(offset, now.0 + ACCOUNT_AGAIN_MS);
+                return self.withdraw(source, offset, &delivery, never_twice);
+            }
+            AttemptResult::Unknown => pending.uncertain = true,
+            AttemptResult::Accepted
+            | AttemptResult::Refused(_)
+            | AttemptResult::Throttled { .. }
+            | AttemptResult::Unavailable => {}
+        }
+        let mut next =
+            shared
+                .retry
+                .decide(class_of(result), attempt, now, delivery.expires_at, jitter);
+        let unknown = Settled {
+            outcome: Outcome::Unknown,
+            reason: Reason::NoAnswer,
+        };
+        match &mut next {
+            // It may have arrived, and must not arrive twice.
+            Next::RetryAt(_) if never_twice && result == AttemptResult::Unknown => {
+                next = Next::Settle(unknown);
+            }
+            // An earlier attempt may have arrived: nobody can say that it did not.
+            Next::Settle(settled) if pending.uncertain && settled.outcome == Outcome::Dead => {
+                *settled = unknown;
+            }
+            Next::RetryAt(_) | Next::Settle(_) => {}
+        }
+        match next {
+            Next::RetryAt(at) => {
+                if pending.failing_since == 0 {
+                    pending.failing_since = now.0;
+                }
+                let failing_since = pending.failing_since;
+                sequencer.retry(offset, at.0);
+                self.withdraw(source, offset, &delivery, never_twice);
+                self.consider_parking(source, offset, failing_since, at.0);
+            }
+            Next::Settle(settled) => {
+                sequencer.settle(offset);
+                self.write_receipt(source, offset, settled);
+            }
+        }
+    }
+
+    /// The call was surely not taken: another may follow.
+    fn withdraw(&mut self, source: Source, offset: i64, delivery: &Delivery, never_twice: bool) {
+        if never_twice {
+            self.notes.withdraw(source, offset, delivery.id.tag());
+        }
+    }
+}
+
+async fn attempt(
+    provider: &dyn Provider,
+    lease: &Lease,
+    batch: Batch,
+) -> Result<Vec<AttemptResult>, TryError> {
+    let Batch {
+        deliveries,
+        deadline,
+        intent,
+    } = batch;
+    if let Some((group, mut acknowledged)) = intent {
+        let known = acknowledged.wait_for(|done| *done >= group).await.is_ok();
+        // The lease may have ended meanwhile; and an owner that is gone acknowledges nothing.
+        if !known || !lease.holds() {
+            return Ok(vec![AttemptResult::NotProcessed; deliveries.len()]);
+        }
+    }
+    let attempts: Vec<Attempt<'_>> = deliveries
+        .iter()
+        .map(|(delivery, number)| Attempt {
+            delivery,
+            number: *number,
+        })
+        .collect();
+    let call = provider.attempt(&attempts, deadline);
+    // The provider keeps the deadline itself; this bounds one that does not.
+    tokio::time::timeout_at(deadline + ATTEMPT_GRACE, call)
+        .await
+        .unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()]))
+}
+
+fn class_of(result: AttemptResult) -> AttemptClass {
+    match result {
+        AttemptResult::Accepted => AttemptClass::Accepted,
+        AttemptResult::Refused(reason) => AttemptClass::Refused(reason),
+        AttemptResult::Throttled { retry_after, .. } => AttemptClass::Throttled(
+            retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
+        ),
+        AttemptResult::Unavailable | AttemptResult::NotProcessed | AttemptResult::AccountFault => {
+            AttemptClass::Unavailable
+        }
+        AttemptResult::Unknown => AttemptClass::Unknown,
+    }
+}
+
+/// Uniform numbers in 0..1 from a seed (`SplitMix64`).
+#[derive(Debug)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "53 bits are what a double holds"
+        )]
+        let part = (z >> 11) as f64 / (1_u64 << 53) as f64;
+        part
+    }
+}

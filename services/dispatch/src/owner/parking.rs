@@ -1,0 +1,431 @@
+//! Parking: keys that wait long go to the side lane, in order, and are served from there.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bongsu_policy::hashing::ByHash;
+use bongsu_stream::error::{ErrorClass, ProduceError};
+use bongsu_stream::port::{From, Isolation, Outgoing, Record, TailRange, TopicPartition};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+
+use super::{Owner, Pending, Taken, TakenIn, size_of_record};
+use crate::error::DispatchError;
+use crate::intake::{self, Intake};
+use crate::journal::Source;
+use crate::lane::{Keys, Progress, lane_record, parked_of};
+use crate::restore::RestoredLane;
+
+/// Lane records on their way to Kafka at once.
+const OUTSTANDING: usize = 256;
+/// Lane records read back in one go.
+const READ_BACK: i64 = 512;
+/// Pause before a full producer queue, or a lane that cannot be read, is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Blocked keys parked at once when the window is full of them.
+const UNDER_PRESSURE: usize = 64;
+/// How often the pressure is looked at, milliseconds.
+const PRESSURE_MS: i64 = 1_000;
+
+type Appended = (u64, i64, Result<i64, ProduceError>);
+type ReadBack = Result<(Vec<Record>, i64), String>;
+
+/// The side lane of one partition.
+#[derive(Default)]
+pub(super) struct Lane {
+    /// Keys that are in it.
+    pub(super) keys: Keys,
+    /// Memory of what is held of it, in bytes.
+    pub(super) bytes: usize,
+    /// Where it ended when this owner began.
+    pub(super) restored_end: i64,
+    /// Keys with something to be written, each once and only while nothing of it is on its way: a
+    /// record that fails must not fall behind its followers.
+    queue: VecDeque<u64>,
+    /// Original offsets to be written, in order, per key.
+    unwritten: HashMap<u64, VecDeque<i64>, ByHash>,
+    /// Original offsets that may lie in the lane twice, because a write of them was not acknowledged;
+    /// true once the first copy was taken in.
+    doubtful: HashMap<i64, bool, ByHash>,
+    appending: FuturesOrdered<BoxFuture<'static, Appended>>,
+    /// The first offset not taken in.
+    next: i64,
+    /// One past the last offset written.
+    end: i64,
+    reading: Option<BoxFuture<'static, ReadBack>>,
+    again: Option<BoxFuture<'static, ()>>,
+    looked_at: i64,
+}
+
+/// What the lane came to.
+pub(super) enum Wake {
+    Appended(Appended),
+    ReadBack(ReadBack),
+    Again,
+}
+
+impl Lane {
+    pub(super) fn restored(restored: &RestoredLane) -> Self {
+        Self {
+            keys: Keys::new(restored.keys.iter().map(|(key, open)| (*key, *open))),
+            next: restored.floor,
+            end: restored.end,
+            restored_end: restored.end,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing is on its way to the lane.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.unwritten.is_empty() && self.appending.is_empty()
+    }
+
+    /// Cancel safe: the streams and futures keep their state.
+    pub(super) async fn next(&mut self) -> Wake {
+        tokio::select! {
+            Some(appended) = self.appending.next(), if !self.appending.is_empty() => {
+                Wake::Appended(appended)
+            }
+            read = super::maybe(self.reading.as_mut()) => {
+                self.reading = None;
+                Wake::ReadBack(read)
+            }
+            () = super::maybe(self.again.as_mut()) => {
+                self.again = None;
+                Wake::Again
+            }
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Everything below `next` was taken in, or is not ours.
+    pub(super) fn caught_up_to(&mut self, next: i64) {
+        self.next = self.next.max(next);
+    }
+
+    fn wait(&mut self) {
+        self.again = Some(Box::pin(tokio::time::sleep(AGAIN)));
+    }
+}
+
+impl Owner {
+    /// Decides whether the key of a delivery that waits until `at` goes to the lane.
+    pub(super) fn consider_parking(
+        &mut self,
+        source: Source,
+        offset: i64,
+        failing_since: i64,
+        at: i64,
+    ) {
+        if source == Source::Lane {
+            return;
+        }
+        let now = self.shared.clock.now_millis();
+        let long = at - now >= self.shared.divert_after_ms
+            || now - failing_since >= self.shared.divert_after_ms;
+        if long && let Some(key) = self.sequencer(source).and_then(|s| s.key_of(offset)) {
+            self.park_key(key);
+        }
+    }
+
+    /// Parks the keys that fill a window, the ones with the longest queues first: the partition must
+    /// not wait for them.
+    fn relieve_pressure(&mut self) {
+        let now = self.shared.clock.now_millis();
+        if now - self.lane.looked_at < PRESSURE_MS {
+            return;
+        }
+        self.lane.looked_at = now;
+        let (records, _) = self.load.get();
+        let half = self.shared.window_records / 2;
+        let Some(sequencer) = self.sequencer(Source::Main) else {
+            return;
+        };
+        if records < half {
+            return;
+        }
+        let blocked = sequencer.blocked_keys(UNDER_PRESSURE);
+        let held: usize = blocked.iter().map(|(_, length)| length).sum();
+        if held < half {
+            return;
+        }
+        for (key, _) in blocked {
+            self.park_key(key);
+        }
+    }
+
+    fn park_key(&mut self, key: u64) {
+        let Some(sequencer) = self.sequencer(Source::Main) else {
+            return;
+        };
+        let offsets = sequencer.divert(key);
+        if offsets.is_empty() {
+            return;
+        }
+        tracing::debug!(
+            partition = self.partition,
+            count = offsets.len(),
+            "a key goes to the side lane"
+        );
+        for offset in offsets {
+            self.park(key, offset);
+        }
+    }
+
+    /// Queues a delivery for the lane.
+    pub(super) fn park(&mut self, key: u64, offset: i64) {
+        self.shared.metrics.parked(1);
+        self.lane.keys.park(key);
+        let waiting = self.lane.unwritten.entry(key).or_insert_with(|| {
+            self.lane.queue.push_back(key);
+            VecDeque::new()
+        });
+        waiting.push_back(offset);
+    }
+
+    /// Writes what is queued for the lane, and reads back what did not fit into memory before.
+    pub(super) fn feed_lane(&mut self) {
+        if !self.draining {
+            self.relieve_pressure();
+            self.read_lane_back();
+        }
+        while self.lane.again.is_none()
+            && self.lane.appending.len() < OUTSTANDING
+            && let Some(key) = self.lane.queue.pop_front()
+        {
+            let unwritten = self.lane.unwritten.get_mut(&key);
+            let Some(offset) = unwritten.and_then(VecDeque::pop_front) else {
+                self.lane.unwritten.remove(&key);
+                continue;
+            };
+            let Some(record) = self.lane_record_of(offset) else {
+                self.lane.queue.push_back(key);
+                continue;
+            };
+            let sent = self.shared.notes.send(record);
+            self.lane
+                .appending
+                .push_back(Box::pin(async move { (key, offset, sent.await) }));
+        }
+    }
+
+    fn lane_record_of(&mut self, offset: i64) -> Option<Outgoing> {
+        let lanes = Arc::clone(&self.shared.sources.lanes);
+        let sequencer = self.sequencer(Source::Main)?;
+        let (_, _, not_before) = sequencer.state(offset)?;
+        let attempts = sequencer.attempts(offset);
+        let key = sequencer.key_of(offset)?;
+        let pending = sequencer.payload(offset)?;
+        let progress = Progress {
+            attempts,
+            not_before,
+            uncertain: pending.uncertain,
+        };
+        let id = pending.delivery.as_ref()?.id;
+        Some(lane_record(&lanes, &pending.record, id, key, progress))
+    }
+
+    pub(super) fn parked(&mut self, wake: Wake) -> Result<(), DispatchError> {
+        match wake {
+            Wake::Appended((key, offset, Ok(at))) => {
+                self.lane.queue.push_back(key);
+                self.appended(offset, at);
+            }
+            Wake::Appended((key, offset, Err(error))) => {
+                if error.class() != ErrorClass::Transient {
+                    return Err(error.into());
+                }
+                tracing::warn!(%error, "a parked delivery was not acknowledged and is written again");
+                if !matches!(error, ProduceError::QueueFull) {
+                    self.lane.doubtful.insert(offset, false);
+                }
+                self.lane
+                    .unwritten
+                    .entry(key)
+                    .or_default()
+                    .push_front(offset);
+                self.lane.queue.push_back(key);
+                self.lane.wait();
+            }
+            Wake::ReadBack(Ok((records, until))) => {
+                for record in records {
+                    self.admit_parked(record);
+                }
+                self.lane.next = self.lane.next.max(until);
+            }
+            Wake::ReadBack(Err(error)) => {
+                tracing::warn!(error, "the side lane cannot be read back yet");
+                self.lane.wait();
+            }
+            Wake::Again => {}
+        }
+        Ok(())
+    }
+
+    /// The lane has it: the original offset is terminal, and the delivery goes on from the lane.
+    fn appended(&mut self, offset: i64, at: i64) {
+        let behind = self.lane.next < self.lane.end || self.lane.reading.is_some();
+        self.lane.end = self.lane.end.max(at + 1);
+        let Some(sequencer) = self.sequencer(Source::Main) else {
+            return;
+        };
+        let key = sequencer.key_of(offset);
+        let (_, _, not_before) =
+            sequencer
+                .state(offset)
+                .unwrap_or((bongsu_policy::sequencer::State::Diverting, 0, 0));
+        let attempts = sequencer.attempts(offset);
+        let Some(pending) = sequencer.acknowledge(offset) else {
+            return;
+        };
+        self.unload(pending.bytes);
+        self.notes.ended(Source::Main, offset);
+        let fits = self.shared.lane_budget.has_room(self.lane.bytes);
+        if behind || !fits {
+            // Read back from Kafka, in order, once there is room.
+            return;
+        }
+        let Pending {
+            delivery,
+            record,
+            uncertain,
+            ..
+        } = pending;
+        let (Some(delivery), Some(key)) = (delivery, key) else {
+            return;
+        };
+        self.lane.next = at + 1;
+        if let Some(taken) = self.lane.doubtful.get_mut(&offset) {
+            *taken = true;
+        }
+        let record = Record {
+            topic: Arc::clone(&self.shared.sources.lanes),
+            offset: at,
+            ..record
+        };
+        let progress = Progress {
+            attempts,
+            not_before,
+            uncertain,
+        };
+        self.take_parked(record, delivery, key, progress);
+    }
+
+    /// Takes a record of the lane into its sequencer.
+    pub(super) fn admit_parked(&mut self, record: Record) {
+        if record.offset < self.lane.next {
+            return;
+        }
+        self.lane.next = record.offset + 1;
+        let Some(parked) = parked_of(&record) else {
+            return;
+        };
+        if let Some(taken) = self.lane.doubtful.get_mut(&parked.origin)
+            && std::mem::replace(taken, true)
+        {
+            // The second copy of one that was written twice.
+            return;
+        }
+        match intake::read(&self.shared.codec, &record) {
+            Intake::Delivery(delivery) => {
+                self.take_parked(record, delivery, parked.key, parked.progress);
+            }
+            // It was read once, when it was parked: the lane is damaged.
+            Intake::Unreadable(..) | Intake::NeedsSchema(_) => {
+                tracing::error!(
+                    partition = self.partition,
+                    offset = record.offset,
+                    "a parked delivery cannot be read"
+                );
+                self.lane.keys.end(parked.key);
+            }
+        }
+    }
+
+    fn take_parked(
+        &mut self,
+        record: Record,
+        delivery: Arc<bongsu_domain::Delivery>,
+        key: u64,
+        progress: Progress,
+    ) {
+        let bytes = size_of_record(&record);
+        let tag = delivery.id.tag();
+        // What a checkpoint says of it is newer than its headers.
+        let offset = record.offset;
+        let waits = self
+            .restored
+            .waiting
+            .iter()
+            .find(|w| w.lane && w.offset == offset && w.tag.cast_unsigned() == tag);
+        let progress = waits.map_or(progress, |w| Progress {
+            attempts: w.attempts.unsigned_abs(),
+            not_before: w.not_before,
+            uncertain: w.uncertain,
+        });
+        let taken = Taken {
+            source: Source::Lane,
+            delivery: Some(delivery),
+            key,
+            tag,
+            progress,
+            diverted: false,
+        };
+        // Counted even when it ends at once: its acknowledgement takes it off again.
+        self.load_lane(bytes);
+        if self.take_in(record, taken) == TakenIn::Ended && self.is_gone(offset) {
+            self.unload_lane(bytes);
+        }
+    }
+
+    fn load_lane(&mut self, bytes: usize) {
+        self.lane.bytes += bytes;
+        self.shared.lane_budget.add(bytes);
+    }
+
+    /// A parked delivery is gone from memory.
+    pub(super) fn unload_lane(&mut self, bytes: usize) {
+        self.lane.bytes = self.lane.bytes.saturating_sub(bytes);
+        self.shared.lane_budget.remove(bytes);
+    }
+
+    fn is_gone(&self, offset: i64) -> bool {
+        let lane = self.sequencers.as_ref().map(|[_, lane]| lane);
+        lane.is_none_or(|lane| lane.state(offset).is_none())
+    }
+
+    /// Reads parked deliveries for which there was no room, once there is some.
+    fn read_lane_back(&mut self) {
+        let room = self.shared.lane_budget.has_room(self.lane.bytes);
+        let behind = self.lane.next < self.lane.end;
+        if !(behind && room) || self.lane.reading.is_some() || self.lane.again.is_some() {
+            return;
+        }
+        let until = self.lane.end.min(self.lane.next + READ_BACK);
+        let partition = TopicPartition::new(Arc::clone(&self.shared.sources.lanes), self.partition);
+        let range = TailRange {
+            partition: partition.clone(),
+            from: From::Offset(self.lane.next),
+            until: Some(until),
+        };
+        let cluster = Arc::clone(&self.shared.sources.cluster);
+        self.lane.reading = Some(Box::pin(async move {
+            let found: Arc<Mutex<Vec<Record>>> = Arc::default();
+            let sink = Arc::clone(&found);
+            let each = Box::new(move |record| {
+                sink.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(record);
+            });
+            let ends = cluster
+                .read_tails(vec![range], Isolation::Uncommitted, each)
+                .await
+                .map_err(|e| e.to_string())?;
+            let records =
+                std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok((records, ends.get(&partition).copied().unwrap_or(until)))
+        }));
+    }
+}

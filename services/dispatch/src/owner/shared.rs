@@ -1,0 +1,201 @@
+//! What the owners of a class share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bongsu_channels::provider::Provider;
+use bongsu_domain::{Delivery, OnUncertain};
+use bongsu_policy::RetryPolicy;
+use bongsu_runtime::Clock;
+use bongsu_schemas::{Codec, SchemaLookup};
+use bongsu_stream::port::{Producer, Record};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::accounts::Accounts;
+use crate::lease::Lease;
+use crate::metrics::DispatchMetrics;
+use crate::restore::Sources;
+
+/// Records and bytes that were handed to an owner and are not settled, shared with the class loop.
+#[derive(Debug, Default)]
+pub struct Load {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    /// Adds what is handed over.
+    pub fn add(&self, records: usize, bytes: usize) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Records and bytes now.
+    #[must_use]
+    pub fn get(&self) -> (usize, usize) {
+        (
+            self.records.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// Memory of the side lanes of a class, shared by its partitions.
+#[derive(Debug)]
+pub struct LaneBudget {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl LaneBudget {
+    /// What every partition may hold whatever the others do.
+    const FLOOR: usize = 64 * 1024;
+
+    /// A budget of `most` bytes.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// Whether a partition that holds `held` may take more.
+    pub(super) fn has_room(&self, held: usize) -> bool {
+        held < Self::FLOOR || self.used.load(Ordering::Relaxed) < self.most
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Attempts that may be open at once. Bulk has a smaller number of its own, so that a campaign never
+/// takes the last place from a transactional delivery.
+#[derive(Debug, Clone)]
+pub struct Permits {
+    all: Arc<Semaphore>,
+    bulk: Option<Arc<Semaphore>>,
+}
+
+/// One place.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _all: OwnedSemaphorePermit,
+    _bulk: Option<OwnedSemaphorePermit>,
+}
+
+impl Permits {
+    /// Places out of `all`, and for a bulk class out of `bulk` too.
+    #[must_use]
+    pub const fn new(all: Arc<Semaphore>, bulk: Option<Arc<Semaphore>>) -> Self {
+        Self { all, bulk }
+    }
+
+    pub(super) fn try_acquire(&self) -> Option<Permit> {
+        let bulk = match &self.bulk {
+            None => None,
+            Some(bulk) => Some(Arc::clone(bulk).try_acquire_owned().ok()?),
+        };
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Permit {
+            _all: all,
+            _bulk: bulk,
+        })
+    }
+
+    /// Waits for a place; none when dispatch ends.
+    pub(super) async fn acquire(self) -> Option<Permit> {
+        let bulk = match self.bulk {
+            None => None,
+            Some(bulk) => Some(bulk.acquire_owned().await.ok()?),
+        };
+        let all = self.all.acquire_owned().await.ok()?;
+        Some(Permit {
+            _all: all,
+            _bulk: bulk,
+        })
+    }
+}
+
+/// What all owners of a class share.
+pub struct Shared {
+    /// Where the partitions' logs lie.
+    pub sources: Sources,
+    /// Reads deliveries and writes receipts.
+    pub codec: Arc<Codec>,
+    /// Finds schemas that are missing.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// The way to the provider.
+    pub provider: Arc<dyn Provider>,
+    /// For receipts and dead letters.
+    pub producer: Arc<dyn Producer>,
+    /// For the journal and the lanes: their writers wait for each answer.
+    pub notes: Arc<dyn Producer>,
+    /// Name of the dead letter topic and its number of partitions.
+    pub dead_letters: (Arc<str>, i32),
+    /// Attempts open at once, over all partitions of the channel.
+    pub permits: Permits,
+    /// Numbers of the accounts.
+    pub accounts: Arc<Accounts>,
+    /// Whether this member may start attempts.
+    pub lease: Arc<Lease>,
+    /// Memory of the side lanes.
+    pub lane_budget: Arc<LaneBudget>,
+    /// Told when a partition has room again.
+    pub room: Arc<Notify>,
+    /// Time.
+    pub clock: Clock,
+    /// What follows a failed attempt.
+    pub retry: RetryPolicy,
+    /// Longest time of one attempt.
+    pub attempt_timeout: Duration,
+    /// A key that waits, or has failed, for this long goes to the side lane, milliseconds.
+    pub divert_after_ms: i64,
+    /// Deliveries that may be started between two commits.
+    pub headroom: i64,
+    /// Unsettled records of one partition.
+    pub window_records: usize,
+    /// Longest time in which a partition may fail to go on by itself, milliseconds.
+    pub stall_after_ms: i64,
+    /// How long a schema may stay unknown.
+    pub schema_patience: Duration,
+    /// This process, on receipts and requests.
+    pub worker_id: Arc<str>,
+    /// Instruments.
+    pub metrics: DispatchMetrics,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+impl Shared {
+    /// Whether an attempt of this delivery whose answer was never seen must stay the last one.
+    #[must_use]
+    pub fn never_twice(&self, delivery: &Delivery) -> bool {
+        match delivery.on_uncertain {
+            OnUncertain::Resend => false,
+            OnUncertain::ResendIfIdempotent => !self.provider.dedupes(delivery),
+            OnUncertain::NeverResend => true,
+        }
+    }
+}
+
+/// Bytes a record holds while it is open: its value as it came and decoded, its key, its headers and
+/// our bookkeeping.
+#[must_use]
+pub fn size_of_record(record: &Record) -> usize {
+    const BOOKKEEPING: usize = 768;
+    let value = record.value.as_ref().map_or(0, bytes::Bytes::len);
+    let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
+    2 * value + key + BOOKKEEPING
+}
