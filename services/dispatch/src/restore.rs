@@ -491,4 +491,4 @@ pub(crate) fn outcome_of(record: &Record, sources: &Sources) -> Option<(Source, 
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
