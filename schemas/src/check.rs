@@ -84,13 +84,6 @@ pub fn check_event(r: &NotificationEvent, now: Timestamp) -> Result<Event, Fault
         OnUncertain::Resend,
         OnUncertain::parse,
     );
-    if on_uncertain != OnUncertain::Resend {
-        not_built(
-            &mut faults,
-            "on_uncertain",
-            "only `resend` is built; leave it out",
-        );
-    }
     let ordering = match r.ordering.as_deref() {
         None => Ordering::Sender,
         Some("none") => Ordering::None,

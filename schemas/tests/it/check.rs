@@ -1,4 +1,4 @@
-use bongsu_domain::{FaultCode, Timestamp};
+use bongsu_domain::{FaultCode, OnUncertain, Timestamp};
 use bongsu_schemas::{Millis, check_event, parse_json_event};
 
 use crate::sample;
@@ -9,6 +9,20 @@ const NOW: Timestamp = Timestamp(1_760_000_000_000);
 fn a_full_event_passes() {
     let event = check_event(&sample::event(), NOW).unwrap();
     assert_eq!(event.recipients[0].addresses[0].id.0, "a-1");
+}
+
+#[test]
+fn every_word_for_the_uncertain_passes_and_others_name_the_known() {
+    for policy in OnUncertain::ALL {
+        let mut event = sample::event();
+        event.on_uncertain = policy.as_str().to_owned();
+        assert_eq!(check_event(&event, NOW).unwrap().on_uncertain, *policy);
+    }
+    let mut event = sample::event();
+    event.on_uncertain = "never".into();
+    let faults = check_event(&event, NOW).unwrap_err();
+    assert_eq!(faults.0[0].code, FaultCode::UnknownWord);
+    assert!(faults.to_string().contains("never_resend"), "{faults}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_domain::{Event, Recipient, partition_of};
+use bongsu_domain::{Event, OnUncertain, Recipient, partition_of};
 use bongsu_fanout::lookup::RecipientLookup;
 use bongsu_schemas::{Delivery, Receipt};
 use bongsu_stream::port::Record;
@@ -49,6 +49,27 @@ async fn an_event_becomes_its_deliveries_in_order_at_home() {
         assert_eq!(record.key.as_deref(), Some(b"shop".as_slice()));
         assert!(record.headers.text("bongsu-delivery-id").is_some());
     }
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_to_do_with_the_uncertain_is_passed_on_to_the_delivery() {
+    let world = World::new().await;
+    let fanout = world.start();
+    for policy in OnUncertain::ALL {
+        let mut event = event("shop", policy.as_str());
+        event["on_uncertain"] = policy.as_str().into();
+        world.publish("shop", event.to_string().into(), None).await;
+    }
+    let records = world.wait_for(&world.deliveries(), 3).await;
+    let asked: Vec<String> = records
+        .iter()
+        .map(|r| {
+            let value = r.value.as_deref().unwrap();
+            world.codec.decode::<Delivery>(value).unwrap().on_uncertain
+        })
+        .collect();
+    assert_eq!(asked, ["resend", "resend_if_idempotent", "never_resend"]);
     fanout.stop().await;
 }
 

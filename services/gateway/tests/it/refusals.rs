@@ -248,9 +248,9 @@ fn event_faults() -> Vec<Bad> {
             ("content.template", "not_built"),
         ),
         field(
-            "never resend",
-            &with("/on_uncertain", json!("never_resend")),
-            ("on_uncertain", "not_built"),
+            "uncertain",
+            &with("/on_uncertain", json!("never")),
+            ("on_uncertain", "unknown_word"),
         ),
         field(
             "ordering",
