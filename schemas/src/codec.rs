@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::frame::{FrameError, SchemaRef, frame_header, unframe};
-use crate::records::{Delivery, JournalEntry, NotificationEvent, Receipt};
+use crate::records::{AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, Receipt};
 
 /// The most a single length in a record may claim, in bytes: a damaged length must not allocate.
 const MAX_ALLOCATION: usize = 4 * 1024 * 1024;
@@ -88,15 +88,19 @@ avro_record!(NotificationEvent, "notification_event.avsc");
 avro_record!(Delivery, "delivery.avsc");
 avro_record!(Receipt, "receipt.avsc");
 avro_record!(JournalEntry, "journal_entry.avsc");
+avro_record!(Control, "control.avsc");
+avro_record!(AuditEntry, "audit_entry.avsc");
 
 /// Every current schema, for `topics apply` to publish.
 #[must_use]
-pub fn current_schemas() -> [&'static Current; 4] {
+pub fn current_schemas() -> [&'static Current; 6] {
     [
         NotificationEvent::current(),
         Delivery::current(),
         Receipt::current(),
         JournalEntry::current(),
+        Control::current(),
+        AuditEntry::current(),
     ]
 }
 

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod codec;
+pub mod control;
 pub mod convert;
 pub mod frame;
 pub mod headers;
@@ -19,5 +20,5 @@ pub use codec::{AvroRecord, Codec, DecodeError, EncodeError, Framing};
 pub use frame::SchemaRef;
 pub use lookup::{NoLookup, SchemaLookup, learn_missing};
 pub use millis::Millis;
-pub use records::{Delivery, JournalEntry, NotificationEvent, Receipt};
+pub use records::{AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, Receipt};
 pub use topics::Topics;

@@ -461,3 +461,40 @@ pub struct JournalMark {
     /// Eight bytes of its delivery id.
     pub tag: i64,
 }
+
+/// A stop, or its end, of one scope. Keyed by the scope; the last one stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// What it covers: channel/NAME, account/CHANNEL/NAME, sender/NAME, campaign/ID or template/ID.
+    pub scope: String,
+    /// stop or start.
+    pub action: String,
+    /// Who did it.
+    pub who: String,
+    /// Why, in the words of who did it.
+    pub why: String,
+    /// When it was done. A stop holds as soon as it is read. Milliseconds since 1970-01-01T00:00:00Z.
+    pub from: Millis,
+    /// When a stop ends by itself; absent ends only with a start. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub until: Option<Millis>,
+}
+
+/// An administrative act: who did what, when and why. Keyed by the actor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Who did it.
+    pub actor: String,
+    /// When. Milliseconds since 1970-01-01T00:00:00Z.
+    pub at: Millis,
+    /// What was done: stop, start, and later others.
+    pub act: String,
+    /// What it was done to.
+    pub scope: String,
+    /// Why, in the words of who did it.
+    #[serde(default)]
+    pub why: String,
+    /// What else belongs to the act, by name: until.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
+}

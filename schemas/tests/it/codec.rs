@@ -1,6 +1,7 @@
 use bongsu_schemas::codec::current_schemas;
 use bongsu_schemas::{
-    AvroRecord, Codec, DecodeError, Framing, NotificationEvent, Receipt, SchemaRef,
+    AuditEntry, AvroRecord, Codec, Control, DecodeError, Framing, JournalEntry, NotificationEvent,
+    Receipt, SchemaRef,
 };
 
 use crate::sample;
@@ -8,9 +9,16 @@ use crate::sample;
 #[test]
 fn every_record_reads_back_in_both_framings() {
     let confluent = Framing::Confluent(
-        [("NotificationEvent", 1), ("Delivery", 2), ("Receipt", 3)]
-            .into_iter()
-            .collect(),
+        [
+            ("NotificationEvent", 1),
+            ("Delivery", 2),
+            ("Receipt", 3),
+            ("JournalEntry", 4),
+            ("Control", 5),
+            ("AuditEntry", 6),
+        ]
+        .into_iter()
+        .collect(),
     );
     for framing in [Framing::SingleObject, confluent] {
         let codec = Codec::new(framing);
@@ -32,6 +40,18 @@ fn every_record_reads_back_in_both_framings() {
         );
         let r = sample::receipt();
         assert_eq!(codec.decode::<Receipt>(&codec.encode(&r).unwrap()), Ok(r));
+        let j = sample::journal_entry();
+        assert_eq!(
+            codec.decode::<JournalEntry>(&codec.encode(&j).unwrap()),
+            Ok(j)
+        );
+        let c = sample::control();
+        assert_eq!(codec.decode::<Control>(&codec.encode(&c).unwrap()), Ok(c));
+        let a = sample::audit_entry();
+        assert_eq!(
+            codec.decode::<AuditEntry>(&codec.encode(&a).unwrap()),
+            Ok(a)
+        );
     }
 }
 

@@ -115,6 +115,8 @@ fn newer_writers_and_readers_get_on_with_today() {
     cross_with_newer(&sample::delivery());
     cross_with_newer(&sample::receipt());
     cross_with_newer(&sample::journal_entry());
+    cross_with_newer(&sample::control());
+    cross_with_newer(&sample::audit_entry());
 }
 
 fn cross_with_older<T: AvroRecord>(record: &T) -> T {
@@ -152,6 +154,19 @@ fn older_writers_and_readers_get_on_with_today() {
     let entry = cross_with_older(&full);
     assert_eq!((&entry.kind, entry.at), (&full.kind, full.at));
     assert!(entry.waiting.is_empty() && entry.settled.is_empty());
+
+    let full = sample::control();
+    let control = cross_with_older(&full);
+    assert_eq!(
+        (&control.scope, &control.action),
+        (&full.scope, &full.action)
+    );
+    assert_eq!((control.from, control.until), (full.from, None));
+
+    let full = sample::audit_entry();
+    let entry = cross_with_older(&full);
+    assert_eq!((&entry.actor, entry.at), (&full.actor, full.at));
+    assert!(entry.why.is_empty() && entry.details.is_empty());
 }
 
 #[test]

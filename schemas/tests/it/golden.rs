@@ -68,3 +68,21 @@ fn a_journal_entry_keeps_its_bytes() {
         include_str!("../golden/journal_entry.hex"),
     );
 }
+
+#[test]
+fn a_control_record_keeps_its_bytes() {
+    pin(
+        &sample::control(),
+        0xbd02_0bde_6f4d_224f,
+        include_str!("../golden/control.hex"),
+    );
+}
+
+#[test]
+fn an_audit_entry_keeps_its_bytes() {
+    pin(
+        &sample::audit_entry(),
+        0xb82b_e672_74bf_7c9a,
+        include_str!("../golden/audit_entry.hex"),
+    );
+}

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bongsu_schemas::records::{
     Address, ChannelPlan, Content, JournalMark, JournalWait, Recipient, Target,
 };
-use bongsu_schemas::{Delivery, JournalEntry, Millis, NotificationEvent, Receipt};
+use bongsu_schemas::{
+    AuditEntry, Control, Delivery, JournalEntry, Millis, NotificationEvent, Receipt,
+};
 
 pub(crate) fn event() -> NotificationEvent {
     NotificationEvent {
@@ -121,5 +123,27 @@ pub(crate) fn journal_entry() -> JournalEntry {
             tag: 9,
         }],
         ..JournalEntry::default()
+    }
+}
+
+pub(crate) fn control() -> Control {
+    Control {
+        scope: "account/webhook/default".into(),
+        action: "stop".into(),
+        who: "ann@desk".into(),
+        why: "the provider asked us to".into(),
+        from: Millis(1_760_000_000_000),
+        until: Some(Millis(1_760_003_600_000)),
+    }
+}
+
+pub(crate) fn audit_entry() -> AuditEntry {
+    AuditEntry {
+        actor: "ann@desk".into(),
+        at: Millis(1_760_000_000_000),
+        act: "stop".into(),
+        scope: "account/webhook/default".into(),
+        why: "the provider asked us to".into(),
+        details: BTreeMap::from([("until".to_owned(), "2025-10-09T09:53:20Z".to_owned())]),
     }
 }

@@ -158,6 +158,15 @@ impl Channel {
             Self::Webhook | Self::Discord => Platform::Server,
         }
     }
+
+    /// Whether each delivery costs money: such a channel is guarded against repeats unless the
+    /// settings say otherwise.
+    #[must_use]
+    pub const fn is_paid(self) -> bool {
+        match self {
+            Self::Webhook | Self::Discord => false,
+        }
+    }
 }
 
 impl Class {

@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod content;
+pub mod control;
 pub mod delivery;
 pub mod event;
 pub mod fault;
@@ -17,6 +18,7 @@ pub mod time;
 
 pub use channel::{Channel, Class, OnUncertain, Platform, Purpose, UnknownWord};
 pub use content::Content;
+pub use control::{Act, Control, Scope};
 pub use delivery::{Address, Delivery, OrderKey};
 pub use event::{Event, Ordering, Recipient};
 pub use fault::{Fault, FaultCode, Faults};

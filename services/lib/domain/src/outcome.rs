@@ -62,6 +62,8 @@ vocabulary!(
         UnknownChannel = "unknown_channel",
         /// The same id came earlier with other content.
         IdempotencyConflict = "idempotency_conflict",
+        /// The same was said to the same address too often; the repeat guard held it back.
+        Repeat = "repeat",
     }
 );
 
