@@ -38,6 +38,20 @@ pub enum Scope {
     Template(String),
 }
 
+impl Scope {
+    /// The kind in one word, for labels and lists.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Channel(_) => "channel",
+            Self::Account(..) => "account",
+            Self::Sender(_) => "sender",
+            Self::Campaign(_) => "campaign",
+            Self::Template(_) => "template",
+        }
+    }
+}
+
 /// A text that names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{text}` is no scope: {why}")]

@@ -3,13 +3,19 @@
 //! * [`sequencer`]: what of one partition may start, what waits, what is complete, what may be
 //!   committed;
 //! * [`retry`]: what follows an attempt;
-//! * [`repeats`]: which events were seen before.
+//! * [`repeats`]: which events were seen before;
+//! * [`repeat_guard`]: which contents an address has had too often;
+//! * [`stops`]: what people hold back.
 
 pub mod hashing;
+pub mod repeat_guard;
 pub mod repeats;
 pub mod retry;
 pub mod sequencer;
+pub mod stops;
 
+pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};
 pub use retry::{AttemptClass, Next, RetryPolicy};
 pub use sequencer::{Admission, Packing, Permit, Sequencer, SettledTags};
+pub use stops::{Facts, StoppedUntil, Stops};
