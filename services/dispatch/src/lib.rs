@@ -17,6 +17,7 @@
 pub mod accounts;
 pub mod class_loop;
 pub mod config;
+pub mod control;
 pub mod error;
 pub mod follow;
 pub mod intake;
