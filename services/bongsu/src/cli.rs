@@ -13,8 +13,9 @@ use crate::error::Usage;
 use crate::output::say;
 use crate::publish::PublishArgs;
 use crate::simulate::SimulateArgs;
+use crate::stops::{StartArgs, StopArgs, StopsArgs};
 use crate::watch::WatchArgs;
-use crate::{compose, dev, lag, publish, run, simulate, topics, watch};
+use crate::{compose, dev, lag, publish, run, simulate, stops, topics, watch};
 
 /// Kafka-native notification delivery: order per sender, no loss, a stated bound on duplicates.
 #[derive(Debug, Parser)]
@@ -55,6 +56,14 @@ enum Command {
     Publish(PublishArgs),
     /// Watch receipts.
     Watch(WatchArgs),
+    /// Hold the deliveries of a channel, account, sender or campaign back.
+    ///
+    /// They wait and are not dropped; their deadlines go on. Takes effect within two seconds.
+    Stop(StopArgs),
+    /// Let stopped deliveries go on.
+    Start(StartArgs),
+    /// List what is stopped.
+    Stops(StopsArgs),
     /// What waits, per consumer group.
     ///
     /// For `dispatch`, one per partition may be the marker of a transaction, which waits for nothing.
@@ -121,6 +130,9 @@ impl CommandLine {
             | Command::Topics { .. }
             | Command::Publish(_)
             | Command::Watch(_)
+            | Command::Stop(_)
+            | Command::Start(_)
+            | Command::Stops(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_)
@@ -149,6 +161,9 @@ impl CommandLine {
             | Command::Topics { .. }
             | Command::Publish(_)
             | Command::Watch(_)
+            | Command::Stop(_)
+            | Command::Start(_)
+            | Command::Stops(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_) => None,
@@ -178,6 +193,15 @@ impl CommandLine {
             }
             Command::Watch(args) => {
                 watch::watch(compose::connect(&config)?, &names, args, json).await
+            }
+            Command::Stop(args) => {
+                stops::stop(|| compose::connect(&config), &names, args, json).await
+            }
+            Command::Start(args) => {
+                stops::start(|| compose::connect(&config), &names, args, json).await
+            }
+            Command::Stops(args) => {
+                stops::stops(&*compose::connect(&config)?, &names, args, json).await
             }
             Command::Lag => lag::lag(&*compose::connect(&config)?, &names, json).await,
             Command::Config {

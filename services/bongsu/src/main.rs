@@ -11,6 +11,7 @@ mod output;
 mod publish;
 mod run;
 mod simulate;
+mod stops;
 mod topics;
 mod watch;
 

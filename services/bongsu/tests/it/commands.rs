@@ -104,6 +104,34 @@ fn wrong_usage_ends_with_64_and_help_with_0() {
 }
 
 #[test]
+fn a_stop_that_means_nothing_is_refused_before_a_broker_is_asked() {
+    let why = ["--why", "a test", "--who", "ann"];
+    for (wrong, told) in [
+        (&["stop", "channel", "pigeon"][..], "webhook, discord"),
+        (&["stop", "account", "default"], "--channel"),
+        (
+            &["stop", "sender", "s", "--channel", "webhook"],
+            "for accounts only",
+        ),
+        (&["start", "sender", ""], "empty"),
+        (&["stop", "template", "welcome"], "not built"),
+        (&["stop", "sender", "s", "--until", "soon"], "30m"),
+        (
+            &["stop", "sender", "s", "--until", "2020-01-01T00:00:00Z"],
+            "has passed",
+        ),
+    ] {
+        let mut command = bongsu(wrong);
+        let (code, complaint) = refusal(command.args(why).args(["--bootstrap", "127.0.0.1:1"]));
+        assert_eq!(code, Some(64), "{wrong:?}: {complaint}");
+        assert!(complaint.contains(told), "{wrong:?}: {complaint}");
+    }
+    let (code, complaint) = refusal(&mut bongsu(&["stop", "sender", "s", "--who", "ann"]));
+    assert_eq!(code, Some(64));
+    assert!(complaint.contains("--why"), "{complaint}");
+}
+
+#[test]
 fn a_bad_event_is_refused_before_anything_is_published() {
     // No broker is asked: the event is checked first.
     let refused = bongsu(&[

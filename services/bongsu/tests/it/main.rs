@@ -10,4 +10,5 @@ mod clients;
 mod commands;
 mod dev;
 mod pipeline_on_kafka;
+mod stops_on_kafka;
 mod topics_on_kafka;
