@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::error::DispatchError;
+use crate::metrics::ControlMetrics;
 use crate::service::Resources;
 
 /// Wait before the topic is read again after an error.
@@ -42,6 +43,8 @@ pub struct ControlSource {
     pub schema_patience: Duration,
     /// Time, for stops that end by themselves.
     pub clock: Clock,
+    /// Instruments.
+    pub metrics: ControlMetrics,
 }
 
 impl ControlSource {
@@ -55,6 +58,7 @@ impl ControlSource {
             schemas: Arc::clone(&resources.schemas),
             schema_patience: settings.schema_patience.0,
             clock: resources.clock,
+            metrics: ControlMetrics::new(&resources.metrics, resources.channel),
         }
     }
 }
@@ -138,6 +142,7 @@ pub async fn start(source: ControlSource) -> Result<(StopSwitch, ControlFollower
             }
         }
     }
+    follower.source.metrics.stops(follower.stops.len());
     Ok((StopSwitch::new(told), follower))
 }
 
@@ -249,16 +254,20 @@ impl ControlFollower {
                     changed |= self.stops.apply(control);
                 }
                 Ok(Read::Tombstone(scope)) => changed |= self.stops.forget(&scope),
-                Err(reason) => tracing::error!(
-                    topic = %record.topic, partition = record.partition, offset = record.offset,
-                    reason, "a control record means nothing here and is passed over: what its \
-                    scope was before still holds; is this version older than the one that wrote it?"
-                ),
+                Err(reason) => {
+                    self.source.metrics.unreadable();
+                    tracing::error!(
+                        topic = %record.topic, partition = record.partition, offset = record.offset,
+                        reason, "a control record means nothing here and is passed over: what its \
+                        scope was before still holds; is this version older than its writer?"
+                    );
+                }
             }
         }
         if changed {
             let now = Timestamp(self.source.clock.now_millis());
             self.stops.forget_ended(now);
+            self.source.metrics.stops(self.stops.len());
             self.tell.send_replace(Arc::new(self.stops.clone()));
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bongsu_domain::Act;
-use bongsu_runtime::Tasks;
+use bongsu_domain::{Act, Channel};
+use bongsu_runtime::{Metrics, Tasks};
 use bongsu_schemas::convert::delivery_from_record;
 use bongsu_schemas::{NoLookup, records};
 use bongsu_stream::local::LocalCluster;
@@ -70,6 +70,7 @@ impl World {
             schemas: Arc::new(NoLookup),
             schema_patience: Duration::from_secs(1),
             clock: Clock::starting_at(NOW.0),
+            metrics: ControlMetrics::new(&Metrics::new().unwrap(), Channel::Webhook),
         }
     }
 
