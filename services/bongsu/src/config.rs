@@ -157,7 +157,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let sections: [(&str, &str, Vec<KeyDoc>); 9] = [
+    let sections: [(&str, &str, Vec<KeyDoc>); 10] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -174,6 +174,11 @@ pub(crate) fn reference() -> String {
             "dispatch",
             "Sending.",
             bongsu_dispatch::Settings::describe(),
+        ),
+        (
+            "dispatch.repeat_guard",
+            "Holding back what is said too often to one address.",
+            bongsu_dispatch::guard::GuardSettings::describe(),
         ),
         (
             "ledger",

@@ -7,6 +7,8 @@ use bongsu_runtime::{ByteSize, Duration, Ratio, settings};
 /// How much two clocks, and a busy machine, may be apart.
 const DRIFT: std::time::Duration = std::time::Duration::from_millis(1_500);
 
+use crate::guard::GuardSettings;
+
 settings! {
     /// Sending: how much at once, how long, how often again.
     pub struct Settings {
@@ -52,6 +54,8 @@ settings! {
         pub max_attempts: u32 = 12,
         /// How long the schema of a record may stay unknown before it is a dead letter.
         pub schema_patience: Duration = Duration::secs(30),
+        /// Holding back what is said too often to one address; see the section of its own.
+        pub repeat_guard: GuardSettings = GuardSettings::default(),
     }
 }
 
@@ -123,6 +127,10 @@ impl Settings {
             "retry_cap",
             self.retry_cap < self.retry_base,
             format!("must be at least retry_base ({})", self.retry_base),
+        );
+        out.extend(
+            self.repeat_guard
+                .complaints(&format!("{section}.repeat_guard")),
         );
         out
     }

@@ -20,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod follow;
+pub mod guard;
 pub mod intake;
 pub mod journal;
 pub mod lane;
