@@ -15,7 +15,7 @@ use crate::publish::PublishArgs;
 use crate::simulate::SimulateArgs;
 use crate::stops::{StartArgs, StopArgs, StopsArgs};
 use crate::watch::WatchArgs;
-use crate::{compose, dev, lag, publish, run, simulate, stops, topics, watch};
+use crate::{compose, dev, lag, metrics_reference, publish, run, simulate, stops, topics, watch};
 
 /// Kafka-native notification delivery: order per sender, no loss, a stated bound on duplicates.
 #[derive(Debug, Parser)]
@@ -101,6 +101,8 @@ enum ConfigAction {
     Print,
     /// Print the reference of all settings (docs/configuration.md).
     Docs,
+    /// Print the reference of all metrics (docs/metrics.md).
+    Metrics,
 }
 
 impl CommandLine {
@@ -151,6 +153,9 @@ impl CommandLine {
             Command::Config {
                 action: ConfigAction::Docs,
             } => Some(config::reference()),
+            Command::Config {
+                action: ConfigAction::Metrics,
+            } => Some(metrics_reference::reference()),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Self::command(), "bongsu", &mut script);

@@ -6,6 +6,7 @@ mod config;
 mod dev;
 mod error;
 mod lag;
+mod metrics_reference;
 mod ops;
 mod output;
 mod publish;

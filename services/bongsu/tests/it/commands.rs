@@ -86,6 +86,13 @@ fn the_reference_of_the_settings_is_the_documented_one() {
 }
 
 #[test]
+fn the_reference_of_the_metrics_is_the_documented_one() {
+    let page = std::fs::read_to_string(scripts().join("../docs/metrics.md")).unwrap();
+    let told = text(bongsu(&["config", "metrics"]).env("BONGSU__NONSENSE", "1"));
+    assert_eq!(told, page, "scripts/check --fix writes it anew");
+}
+
+#[test]
 fn wrong_usage_ends_with_64_and_help_with_0() {
     for wrong in [
         &["fly"][..],
