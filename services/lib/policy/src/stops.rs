@@ -48,6 +48,19 @@ pub struct StoppedUntil {
     pub by: &'static str,
 }
 
+/// A stop may end at any moment by a start, so that a stopped key is asked about again this often,
+/// in milliseconds: half of what a start may take.
+const ASK_AGAIN_MS: i64 = 1_000;
+
+impl StoppedUntil {
+    /// When to ask again, for who waits by time alone: at the end of the stop, else in a second.
+    #[must_use]
+    pub fn ask_again(self, now: Timestamp) -> Timestamp {
+        let soon = now.plus_millis(ASK_AGAIN_MS);
+        self.until.map_or(soon, |until| until.min(soon))
+    }
+}
+
 /// Everything that is stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stops {
@@ -276,6 +289,7 @@ mod tests {
             by: "sender",
         };
         assert_eq!(stops.decide(&FACTS, Timestamp(49)), Some(held));
+        assert_eq!(held.ask_again(Timestamp(49)), Timestamp(50));
         assert_eq!(stops.decide(&FACTS, Timestamp(50)), None);
     }
 
@@ -285,8 +299,9 @@ mod tests {
         stops.apply(act("channel/webhook", Act::Stop, None));
         stops.apply(act("account/webhook/default", Act::Stop, None));
         assert!(stops.apply(act("channel/webhook", Act::Start, None)));
-        let by = stops.decide(&FACTS, Timestamp(0)).map(|s| s.by);
-        assert_eq!(by, Some("account"));
+        let held = stops.decide(&FACTS, Timestamp(0)).unwrap();
+        assert_eq!(held.by, "account");
+        assert_eq!(held.ask_again(Timestamp(7)), Timestamp(1_007));
         assert!(stops.apply(act("account/webhook/default", Act::Start, None)));
         assert!(!stops.apply(act("account/webhook/default", Act::Start, None)));
         assert!(stops.is_empty());
