@@ -1,16 +1,21 @@
 //! `bongsu stop`, `start` and `stops` against real Kafka.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
+use bongsu_runtime::Tasks;
 use bongsu_schemas::{AuditEntry, Codec};
 use bongsu_stream::kafka::{KafkaCluster, Settings};
 use bongsu_stream::port::{From, Isolation, Record, TailRange, TopicPartition};
-use bongsu_testkit::{Names, TestKafka};
-use serde_json::Value;
+use bongsu_testkit::{Names, TestKafka, wait_until};
+use serde_json::{Value, json};
 
-use crate::dev::{prefixed, refusal, text};
+use crate::dev::{Dev, prefixed, refusal, text};
 
-fn json(text: &str) -> Value {
+const SOON: Duration = Duration::from_secs(30);
+
+fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -59,7 +64,7 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
     let ann = ["--who", "ann", "--why", "a loop"];
     text(ask(&["stop", "sender", "shop-1", "--until", "30m"]).args(ann));
     text(ask(&["stop", "account", "default", "--channel", "discord"]).args(ann));
-    let listed = json(&text(&mut ask(&["stops", "--json"])));
+    let listed = parse(&text(&mut ask(&["stops", "--json"])));
     assert_eq!(listed[0]["scope"], "account/discord/default", "{listed}");
     assert_eq!(listed[1]["scope"], "sender/shop-1", "{listed}");
     assert_eq!(listed[0]["until"], Value::Null);
@@ -76,7 +81,7 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
         listed.contains("account/discord/default") && !listed.contains("shop-1"),
         "{listed}"
     );
-    let all = json(&text(&mut ask(&["stops", "--all", "--json"])));
+    let all = parse(&text(&mut ask(&["stops", "--all", "--json"])));
     assert_eq!(
         (&all[1]["state"], &all[1]["who"]),
         (&"started".into(), &"bob".into())
@@ -96,4 +101,86 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
         ]
     );
     assert!(entries[0].details.contains_key("until") && entries[0].why == "a loop");
+}
+
+/// When the simulator read each request to a hook, in Unix microseconds.
+async fn read_at(dev: &Dev, hook: &str) -> Vec<u64> {
+    let url = format!(
+        "{}/_sim/requests?path=/hook/{hook}&limit=10000",
+        dev.webhook
+    );
+    let lines = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let read = |line: &str| parse(line)["read_us"].as_u64().unwrap();
+    lines.lines().map(read).collect()
+}
+
+/// Publishes to both hooks without a break until told to end; gives the number of events to each.
+async fn publish(gateway: String, webhook: String, end: Arc<AtomicBool>) -> usize {
+    let client = reqwest::Client::new();
+    let mut n = 0;
+    while !end.load(Ordering::Relaxed) {
+        n += 1;
+        let events: Vec<Value> = ["loud", "calm"]
+            .map(|sender| {
+                json!({
+                    "id": format!("{sender}-{n}"), "sender": sender,
+                    "plan": {"channels": ["webhook"]},
+                    "target": {"recipients": [{"id": "r", "addresses": [
+                        {"channel": "webhook", "address": format!("{webhook}/hook/{sender}")}]}]},
+                    "content": {"title": "Hello", "data": {"seq": n.to_string()}},
+                })
+            })
+            .to_vec();
+        let answer = client.post(format!("{gateway}/v1/events")).json(&events);
+        assert_eq!(answer.send().await.unwrap().status(), 202);
+    }
+    n
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_bites_within_two_seconds_and_a_start_lets_everything_go_on_in_order() {
+    let bootstrap = TestKafka::shared().bootstrap();
+    let names = Names::new("bite");
+    let dev = Dev::start(bootstrap, names.topic_prefix());
+    let ask = |arguments: &[&str]| text(&mut prefixed(names.topic_prefix(), bootstrap, arguments));
+    let end = Arc::new(AtomicBool::new(false));
+    let published: Arc<Mutex<usize>> = Arc::default();
+    let mut publisher = Tasks::new();
+    let sink = Arc::clone(&published);
+    let work = publish(dev.gateway.clone(), dev.webhook.clone(), Arc::clone(&end));
+    publisher.spawn("publisher", async move {
+        *sink.lock().unwrap() = work.await;
+        Ok::<(), String>(())
+    });
+    let count = async |hook| read_at(&dev, hook).await.len();
+    wait_until(SOON, "traffic", async || count("loud").await > 20).await;
+
+    ask(&["stop", "sender", "loud", "--why", "a test", "--who", "ann"]);
+    let stopped = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let bites_by = u64::try_from((stopped + Duration::from_secs(2)).as_micros()).unwrap();
+    let judged_at = bites_by + 3_000_000;
+    wait_until(SOON, "the other sender goes on", async || {
+        read_at(&dev, "calm").await.last() > Some(&judged_at)
+    })
+    .await;
+    let loud = read_at(&dev, "loud").await;
+    let late = loud.iter().filter(|at| **at > bites_by).count();
+    assert_eq!(late, 0, "sent more than two seconds after the stop");
+
+    end.store(true, Ordering::Relaxed);
+    publisher.join().await.unwrap();
+    ask(&["start", "sender", "loud", "--why", "over", "--who", "ann"]);
+    let all = *published.lock().unwrap();
+    assert!(all > loud.len());
+    wait_until(SOON, "everything arrives", async || {
+        count("loud").await >= all
+    })
+    .await;
+    let report = dev.report().await;
+    for broken in ["duplicates", "order_violations"] {
+        assert_eq!(report[broken], 0, "{broken}: {report}");
+    }
+    dev.stop();
 }
