@@ -35,6 +35,7 @@ use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
 use self::shared::Permit;
 pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
+use crate::control::StopSwitch;
 use crate::error::DispatchError;
 use crate::intake::{self, Intake};
 use crate::journal::Source;
@@ -144,6 +145,7 @@ pub struct Owner {
     attempts: FuturesUnordered<BoxFuture<'static, Attempted>>,
     receipts: FuturesUnordered<BoxFuture<'static, Acknowledged>>,
     permit: Option<BoxFuture<'static, Option<Permit>>>,
+    switch: StopSwitch,
     lane: Lane,
     notes: Notes,
     groups: Vec<(String, u32)>,
@@ -167,6 +169,8 @@ enum Wake {
     Parked(parking::Wake),
     Notes(NotesWake),
     Timer,
+    /// What is stopped has changed.
+    Stops,
 }
 
 impl Owner {
@@ -181,6 +185,7 @@ impl Owner {
     ) -> Self {
         let batching = shared.provider.batching();
         let jitter = Jitter::new(shared.seed ^ u64::from(partition.unsigned_abs()));
+        let switch = shared.switch.clone();
         Self {
             shared,
             partition,
@@ -194,6 +199,7 @@ impl Owner {
             attempts: FuturesUnordered::new(),
             receipts: FuturesUnordered::new(),
             permit: None,
+            switch,
             lane: Lane::default(),
             notes: Notes::default(),
             groups: Vec::new(),
@@ -258,7 +264,7 @@ impl Owner {
                 Wake::Schema(reference, learned) => self.schema_answered(reference, learned),
                 Wake::Parked(wake) => self.parked(wake)?,
                 Wake::Notes(wake) => self.noted(wake)?,
-                Wake::Timer => {}
+                Wake::Timer | Wake::Stops => {}
             }
         }
     }
@@ -286,6 +292,7 @@ impl Owner {
             command = self.commands.recv(), if !self.draining => Wake::Command(command),
             permit = maybe(permit) => Wake::Permit(permit),
             (reference, learned) = maybe(schema) => Wake::Schema(reference, learned),
+            () = self.switch.changed(), if !self.draining => Wake::Stops,
             () = sleep_until(due), if !self.draining => Wake::Timer,
         };
         match wake {
@@ -296,7 +303,8 @@ impl Owner {
             | Wake::Attempted(_)
             | Wake::Parked(_)
             | Wake::Notes(_)
-            | Wake::Timer => {}
+            | Wake::Timer
+            | Wake::Stops => {}
         }
         wake
     }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::accounts::Accounts;
 use crate::class_loop::{ClassLoop, Ended, Limits};
 use crate::config::Settings;
+use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
@@ -61,15 +62,22 @@ pub async fn run(
         .health
         .set(&component, Err("joining the group".to_owned()));
     let topics = check_topics(&resources).await?;
+    let (switch, follower) = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(()),
+        started = control::start(ControlSource::of(&resources, &settings)) => started?,
+    };
     let common = Common {
         all: Arc::new(Semaphore::new(settings.max_in_flight)),
         bulk: Arc::new(Semaphore::new(
             settings.bulk_share.of(settings.max_in_flight).max(1),
         )),
         accounts: Arc::new(Accounts::default()),
+        switch,
         topics,
     };
     let mut loops = Tasks::new();
+    loops.spawn("control", follower.run(shutdown.child()));
     for class in Class::ALL {
         let shared = shared(&settings, &resources, *class, &common)?;
         let run = run_class(settings.clone(), resources.clone(), *class, shared);
@@ -87,6 +95,7 @@ struct Common {
     all: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
     accounts: Arc<Accounts>,
+    switch: StopSwitch,
     topics: Found,
 }
 
@@ -159,6 +168,7 @@ fn shared(
         dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
         permits: Permits::new(Arc::clone(&common.all), bulk),
         accounts: Arc::clone(&common.accounts),
+        switch: common.switch.clone(),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),
         room: Arc::new(Notify::new()),

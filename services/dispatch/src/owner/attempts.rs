@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::shared::Permit;
 use super::{Owner, Pending};
+use crate::control::StopSwitch;
 use crate::journal::Source;
 use crate::lease::Lease;
 
@@ -93,10 +94,13 @@ impl Owner {
             [Source::Lane, Source::Main]
         };
         for source in order {
-            let Some(sequencer) = self.sequencer(source) else {
+            let Some(sequencers) = self.sequencers.as_mut() else {
                 return false;
             };
-            let started = sequencer.start(packing, now, |_: &Pending, _| Go::Go);
+            let (sequencer, switch) = (&mut sequencers[source.index()], &mut self.switch);
+            let started = sequencer.start(packing, now, |pending: &Pending, _| {
+                may_start(pending, switch, Timestamp(now))
+            });
             for offset in started.ended {
                 let settled = Settled {
                     outcome: Outcome::Suppressed,
@@ -252,6 +256,15 @@ impl Owner {
             self.notes.withdraw(source, offset, delivery.id.tag());
         }
     }
+}
+
+/// Whether a delivery may start as far as people are concerned; a stopped one makes its key wait.
+fn may_start(pending: &Pending, switch: &mut StopSwitch, now: Timestamp) -> Go {
+    let stopped = pending
+        .delivery
+        .as_ref()
+        .and_then(|delivery| switch.decide(delivery, now));
+    stopped.map_or(Go::Go, |stop| Go::KeyWaits(stop.ask_again(now).0))
 }
 
 async fn attempt(

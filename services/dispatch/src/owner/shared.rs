@@ -13,6 +13,7 @@ use bongsu_stream::port::{Producer, Record};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::accounts::Accounts;
+use crate::control::StopSwitch;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
 use crate::restore::Sources;
@@ -156,6 +157,8 @@ pub struct Shared {
     pub room: Arc<Notify>,
     /// Time.
     pub clock: Clock,
+    /// What is stopped; each owner asks a copy of its own.
+    pub switch: StopSwitch,
     /// What follows a failed attempt.
     pub retry: RetryPolicy,
     /// Longest time of one attempt.
