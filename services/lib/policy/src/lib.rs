@@ -9,6 +9,7 @@
 
 pub mod hashing;
 pub mod repeat_guard;
+pub mod pacing;
 pub mod repeats;
 pub mod retry;
 pub mod sequencer;

@@ -1,0 +1,6 @@
+//! Pacing: what may be asked of a provider now.
+
+pub mod breaker;
+pub mod budget;
+pub mod concurrency;
+pub mod window;
