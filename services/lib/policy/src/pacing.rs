@@ -3,4 +3,5 @@
 pub mod breaker;
 pub mod budget;
 pub mod concurrency;
+pub mod share;
 pub mod window;

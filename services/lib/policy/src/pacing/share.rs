@@ -1,0 +1,276 @@
+//! Sharing a configured limit among workers that only see each other through a log.
+//!
+//! Every worker publishes about once a second what it wants and what it **claims**, and reads what
+//! all published, in log order. Everybody computes the same book from the same records: a claim is
+//! granted up to what the claims before it leave of the limit. So two workers that raise their
+//! claims at once need no agreement: the log decides. What a worker aims at is its part of the
+//! max-min split by demand ("water filling"); whoever holds more than his part shrinks first, and
+//! only then can another grow. The sum of what may be spent never exceeds the limit, under any delay,
+//! join or death:
+//!
+//! * a worker spends no more than its newest claim that it has **read back** was granted as, and no
+//!   more than any claim it has published since;
+//! * it lowers its spending before it publishes a smaller claim, and claims no less than what its
+//!   window still holds, so nothing is given away that the provider still counts;
+//! * a grant may be spent for [`GRANT_MS`] less [`DRIFT_MS`] after it was published, by the worker's
+//!   own clock; the others count it for [`KEPT_MS`], by the broker's (`LogAppendTime`). Of a worker
+//!   that dies or is cut off, a request must arrive within a second of being sent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::window::WINDOW_MS;
+
+/// How long a claim may be spent after it was published.
+pub const GRANT_MS: i64 = 3_000;
+/// Clocks of workers and broker may differ by this much. A worker stops spending that much early.
+pub const DRIFT_MS: i64 = 500;
+/// How long others keep a claim in the sum after its record's broker time: until it can no longer be
+/// spent, and nothing of it is in any sliding window.
+pub const KEPT_MS: i64 = GRANT_MS + WINDOW_MS + DRIFT_MS;
+
+/// One worker's word about one account, as it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// Counts up with each record of one life of the worker.
+    pub sequence: u64,
+    /// Units per second it would like to spend.
+    pub demand: u32,
+    /// Units per second it asks to be counted with.
+    pub claimed: u32,
+    /// Whether the worker leaves: nothing is spent any more and all of it has left the window.
+    pub left: bool,
+}
+
+/// A claim as it lies in the log.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    claim: Claim,
+    /// What counts in the sum: `claimed`, cut to what the records before it left.
+    granted: u32,
+    /// Broker time.
+    at: i64,
+}
+
+/// All workers' claims on one limit, as far as the log was read. Every reader that has read the same
+/// prefix has the same book.
+#[derive(Debug, Clone)]
+pub struct Book {
+    limit: u32,
+    workers: BTreeMap<String, Known>,
+    /// The newest broker time read: the clock by which claims expire here.
+    time: i64,
+}
+
+impl Book {
+    /// An empty book over a limit in units per second.
+    #[must_use]
+    pub const fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            workers: BTreeMap::new(),
+            time: i64::MIN,
+        }
+    }
+
+    /// Reads the next record of the log: a worker's claim at broker time `at`. Gives what the claim
+    /// was granted as. Call it in log order, and for every record.
+    pub fn read(&mut self, worker: &str, claim: Claim, at: i64) -> u32 {
+        self.time = self.time.max(at);
+        let time = self.time;
+        self.workers
+            .retain(|_, known| time <= known.at.saturating_add(KEPT_MS));
+        if claim.left {
+            self.workers.remove(worker);
+            return 0;
+        }
+        let others: u64 = self
+            .workers
+            .iter()
+            .filter(|(name, _)| name.as_str() != worker)
+            .map(|(_, known)| u64::from(known.granted))
+            .sum();
+        let room = u64::from(self.limit).saturating_sub(others);
+        let granted = u32::try_from(room.min(u64::from(claim.claimed))).unwrap_or(0);
+        // A later broker time than this record's own may have been read: expiry goes by the newest.
+        self.workers.insert(
+            worker.to_owned(),
+            Known {
+                claim,
+                granted,
+                at: time,
+            },
+        );
+        granted
+    }
+
+    /// Units granted to all workers together; never above the limit.
+    #[must_use]
+    pub fn granted(&self) -> u64 {
+        self.workers.values().map(|k| u64::from(k.granted)).sum()
+    }
+
+    /// Workers known.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// What `worker` should aim at: its part of the max-min split by demand. Everybody gets what he
+    /// wants up to an equal level; what some leave, the others share. `demand` is its newest.
+    #[must_use]
+    pub fn target(&self, worker: &str, demand: u32) -> u32 {
+        let mut demands: Vec<(u32, &str)> = self
+            .workers
+            .iter()
+            .filter(|(name, _)| name.as_str() != worker)
+            .map(|(name, known)| (known.claim.demand, name.as_str()))
+            .collect();
+        demands.push((demand, worker));
+        split(self.limit, &mut demands, worker)
+    }
+
+    /// What the claims of the others leave for `worker` now.
+    #[must_use]
+    pub fn room(&self, worker: &str) -> u32 {
+        let others: u64 = self
+            .workers
+            .iter()
+            .filter(|(name, _)| name.as_str() != worker)
+            .map(|(_, known)| u64::from(known.granted))
+            .sum();
+        u32::try_from(u64::from(self.limit).saturating_sub(others)).unwrap_or(0)
+    }
+}
+
+/// The part of `worker` in the max-min split of `limit`. Whole units; what is left over goes to the
+/// first names, so that all workers compute the same.
+fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str) -> u32 {
+    demands.sort_unstable();
+    let mut left = limit;
+    let mut count = u32::try_from(demands.len()).unwrap_or(u32::MAX);
+    for (i, (demand, name)) in demands.iter().enumerate() {
+        let level = left / count.max(1);
+        if *demand > level {
+            // Everybody from here on wants more than an equal part.
+            let mut names: Vec<&str> = demands.iter().skip(i).map(|(_, n)| *n).collect();
+            names.sort_unstable();
+            let place = names.iter().position(|n| *n == worker).unwrap_or(0);
+            let extra = usize::try_from(left % count.max(1)).unwrap_or(0);
+            return level + u32::from(place < extra);
+        }
+        if *name == worker {
+            return *demand;
+        }
+        left -= demand;
+        count -= 1;
+    }
+    0
+}
+
+/// A claim that was published and not read back yet.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    sequence: u64,
+    claimed: u32,
+    /// When it was published, by our clock.
+    at: i64,
+}
+
+/// One worker's side: what it may spend now, and what it publishes next.
+#[derive(Debug, Clone)]
+pub struct Share {
+    worker: String,
+    book: Book,
+    sequence: u64,
+    /// What it aims at since its newest claim; below what it claims while more is still held.
+    aim: u32,
+    /// Oldest first.
+    open: VecDeque<Open>,
+    /// What the newest claim that was read back was granted as, and when it was published.
+    granted: (u32, i64),
+}
+
+impl Share {
+    /// A worker that has published nothing and may spend nothing. `worker` names one **life** of a
+    /// process: a successor of the same name is another worker, for what its predecessor spent in
+    /// its last second still counts at the provider.
+    #[must_use]
+    pub fn new(worker: impl Into<String>, limit: u32) -> Self {
+        Self {
+            worker: worker.into(),
+            book: Book::new(limit),
+            sequence: 0,
+            aim: 0,
+            open: VecDeque::new(),
+            granted: (0, i64::MIN / 2),
+        }
+    }
+
+    /// The claims as read.
+    #[must_use]
+    pub const fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Units per second that may be spent at `now` (our clock): what was granted, less whatever was
+    /// given up since; nothing once the grant is old.
+    #[must_use]
+    pub fn spendable(&self, now: i64) -> u32 {
+        let (granted, at) = self.granted;
+        if now >= at.saturating_add(GRANT_MS - DRIFT_MS) {
+            return 0;
+        }
+        let claimed = self.open.iter().map(|open| open.claimed).min();
+        granted.min(self.aim).min(claimed.unwrap_or(u32::MAX))
+    }
+
+    /// Reads the next record of the log, ours or another's.
+    pub fn read(&mut self, worker: &str, claim: Claim, at: i64) {
+        let granted = self.book.read(worker, claim, at);
+        if worker != self.worker {
+            return;
+        }
+        if let Some(i) = self.open.iter().position(|o| o.sequence == claim.sequence) {
+            self.granted = (granted, self.open[i].at);
+            self.open.drain(..=i);
+        }
+    }
+
+    /// Decides the next claim. `demand` is what would be spent if it were free, `held` what the
+    /// window still holds. From here on no more than [`Share::spendable`] may be spent: lower the
+    /// window **before** the claim is written.
+    pub fn claim(&mut self, now: i64, demand: u32, held: u32) -> Claim {
+        self.sequence += 1;
+        let target = self.book.target(&self.worker, demand);
+        self.aim = target.min(self.book.room(&self.worker));
+        let claim = Claim {
+            sequence: self.sequence,
+            demand,
+            claimed: self.aim.max(held),
+            left: false,
+        };
+        // What was not read back in all this time belongs to a grant that has expired.
+        self.open.retain(|o| now < o.at.saturating_add(GRANT_MS));
+        self.open.push_back(Open {
+            sequence: claim.sequence,
+            claimed: claim.claimed,
+            at: now,
+        });
+        claim
+    }
+
+    /// The last word: call it when nothing is held any more.
+    pub fn leave(&mut self) -> Claim {
+        self.sequence += 1;
+        self.aim = 0;
+        self.open.clear();
+        Claim {
+            sequence: self.sequence,
+            left: true,
+            ..Claim::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
