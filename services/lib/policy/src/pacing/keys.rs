@@ -89,13 +89,15 @@ impl Keys {
         if self.limit == 0 && self.keys.is_empty() {
             return None;
         }
-        match self.keys.get_mut(&key) {
-            Some(known) if known.not_before > now => Some(known.not_before),
-            Some(known) if self.limit > 0 => known.window.wait(now, want(units)),
-            Some(_) => None,
-            None if self.limit > 0 && !self.has_room(now) => Some(now + SWEEP_MS),
-            None => None,
+        if let Some(known) = self.keys.get_mut(&key) {
+            if known.not_before > now {
+                return Some(known.not_before);
+            }
+            return (self.limit > 0)
+                .then(|| known.window.wait(now, want(units)))
+                .flatten();
         }
+        (self.limit > 0 && !self.has_room(now)).then_some(now + SWEEP_MS)
     }
 
     /// Takes what [`Keys::wait`] has just allowed.
