@@ -49,7 +49,8 @@ fn without_limits_everything_goes_up_to_the_ceiling() {
         pacer.answered(60, ticket, Answer::Accepted);
     }
     assert_eq!(pacer.in_flight(), 0);
-    pacer.cancelled(60, go(&mut pacer, 60, &BULK));
+    let unsent = go(&mut pacer, 60, &BULK);
+    pacer.cancelled(60, unsent);
     assert_eq!(pacer.in_flight(), 0);
 }
 
