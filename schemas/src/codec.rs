@@ -18,7 +18,9 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::frame::{FrameError, SchemaRef, frame_header, unframe};
-use crate::records::{AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, Receipt};
+use crate::records::{
+    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
+};
 
 /// The most a single length in a record may claim, in bytes: a damaged length must not allocate.
 const MAX_ALLOCATION: usize = 4 * 1024 * 1024;
@@ -90,10 +92,11 @@ avro_record!(Receipt, "receipt.avsc");
 avro_record!(JournalEntry, "journal_entry.avsc");
 avro_record!(Control, "control.avsc");
 avro_record!(AuditEntry, "audit_entry.avsc");
+avro_record!(RateShare, "rate_share.avsc");
 
 /// Every current schema, for `topics apply` to publish.
 #[must_use]
-pub fn current_schemas() -> [&'static Current; 6] {
+pub fn current_schemas() -> [&'static Current; 7] {
     [
         NotificationEvent::current(),
         Delivery::current(),
@@ -101,6 +104,7 @@ pub fn current_schemas() -> [&'static Current; 6] {
         JournalEntry::current(),
         Control::current(),
         AuditEntry::current(),
+        RateShare::current(),
     ]
 }
 

@@ -20,5 +20,7 @@ pub use codec::{AvroRecord, Codec, DecodeError, EncodeError, Framing};
 pub use frame::SchemaRef;
 pub use lookup::{NoLookup, SchemaLookup, learn_missing};
 pub use millis::Millis;
-pub use records::{AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, Receipt};
+pub use records::{
+    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
+};
 pub use topics::Topics;

@@ -498,3 +498,37 @@ pub struct AuditEntry {
     #[serde(default)]
     pub details: BTreeMap<String, String>,
 }
+
+/// What one worker claims of a limit that several share, and pauses that providers asked for. Keyed by scope and worker, about one a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateShare {
+    /// What the limit is of: `account:<channel>/<account>`, or `egress:<channel>/<name>` for all workers behind one public IP address.
+    pub scope: String,
+    /// The process that speaks.
+    pub worker_id: String,
+    /// When this life of the process began; a successor of the same name is another worker. Milliseconds since 1970-01-01T00:00:00Z.
+    pub epoch: i64,
+    /// Counts up with each record of one life.
+    pub sequence: i64,
+    /// The limit as this worker is configured, in units per second; 0 when it has none and only tells a pause.
+    #[serde(default)]
+    pub limit: i32,
+    /// Units per second it would spend if they were free.
+    #[serde(default)]
+    pub demand: i32,
+    /// Units it holds now: given out, and not answered for a second yet.
+    #[serde(default)]
+    pub using: i32,
+    /// Units per second it asks to be counted with; granted up to what the records before this one leave of the limit.
+    #[serde(default)]
+    pub claimed: i32,
+    /// Whether the worker is leaving and holds nothing any more.
+    #[serde(default)]
+    pub left: bool,
+    /// The claim may be spent until then at the latest, by the worker's clock. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub expires_at: Option<Millis>,
+    /// The provider asked everybody in this scope to wait until then. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub paused_until: Option<Millis>,
+}

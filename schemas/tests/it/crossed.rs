@@ -117,6 +117,7 @@ fn newer_writers_and_readers_get_on_with_today() {
     cross_with_newer(&sample::journal_entry());
     cross_with_newer(&sample::control());
     cross_with_newer(&sample::audit_entry());
+    cross_with_newer(&sample::rate_share());
 }
 
 fn cross_with_older<T: AvroRecord>(record: &T) -> T {
@@ -167,6 +168,11 @@ fn older_writers_and_readers_get_on_with_today() {
     let entry = cross_with_older(&full);
     assert_eq!((&entry.actor, entry.at), (&full.actor, full.at));
     assert!(entry.why.is_empty() && entry.details.is_empty());
+
+    let full = sample::rate_share();
+    let share = cross_with_older(&full);
+    assert_eq!((&share.scope, share.sequence), (&full.scope, full.sequence));
+    assert_eq!((share.claimed, share.paused_until), (0, None));
 }
 
 #[test]

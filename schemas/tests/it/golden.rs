@@ -86,3 +86,12 @@ fn an_audit_entry_keeps_its_bytes() {
         include_str!("../golden/audit_entry.hex"),
     );
 }
+
+#[test]
+fn a_rate_share_keeps_its_bytes() {
+    pin(
+        &sample::rate_share(),
+        0x46f1_4efa_365e_6377,
+        include_str!("../golden/rate_share.hex"),
+    );
+}

@@ -6,7 +6,7 @@ use bongsu_schemas::records::{
     Address, ChannelPlan, Content, JournalMark, JournalWait, Recipient, Target,
 };
 use bongsu_schemas::{
-    AuditEntry, Control, Delivery, JournalEntry, Millis, NotificationEvent, Receipt,
+    AuditEntry, Control, Delivery, JournalEntry, Millis, NotificationEvent, RateShare, Receipt,
 };
 
 pub(crate) fn event() -> NotificationEvent {
@@ -145,5 +145,21 @@ pub(crate) fn audit_entry() -> AuditEntry {
         scope: "account/webhook/default".into(),
         why: "the provider asked us to".into(),
         details: BTreeMap::from([("until".to_owned(), "2025-10-09T09:53:20Z".to_owned())]),
+    }
+}
+
+pub(crate) fn rate_share() -> RateShare {
+    RateShare {
+        scope: "account:webhook/default".into(),
+        worker_id: "dispatch-0".into(),
+        epoch: 1_760_000_000_000,
+        sequence: 7,
+        limit: 200,
+        demand: 150,
+        using: 60,
+        claimed: 100,
+        left: false,
+        expires_at: Some(Millis(1_760_000_003_000)),
+        paused_until: Some(Millis(1_760_000_000_700)),
     }
 }
