@@ -37,6 +37,9 @@ pub struct Claim {
     pub demand: u32,
     /// Units per second it asks to be counted with.
     pub claimed: u32,
+    /// The limit as this worker is configured. While workers differ (a setting is being changed),
+    /// the smallest one counts.
+    pub limit: u32,
     /// Whether the worker leaves: nothing is spent any more and all of it has left the window.
     pub left: bool,
 }
@@ -53,25 +56,14 @@ struct Known {
 
 /// All workers' claims on one limit, as far as the log was read. Every reader that has read the same
 /// prefix has the same book.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Book {
-    limit: u32,
     workers: BTreeMap<String, Known>,
     /// The newest broker time read: the clock by which claims expire here.
     time: i64,
 }
 
 impl Book {
-    /// An empty book over a limit in units per second.
-    #[must_use]
-    pub const fn new(limit: u32) -> Self {
-        Self {
-            limit,
-            workers: BTreeMap::new(),
-            time: i64::MIN,
-        }
-    }
-
     /// Reads the next record of the log: a worker's claim at broker time `at`. Gives what the claim
     /// was granted as. Call it in log order, and for every record.
     pub fn read(&mut self, worker: &str, claim: Claim, at: i64) -> u32 {
@@ -83,14 +75,7 @@ impl Book {
             self.workers.remove(worker);
             return 0;
         }
-        let others: u64 = self
-            .workers
-            .iter()
-            .filter(|(name, _)| name.as_str() != worker)
-            .map(|(_, known)| u64::from(known.granted))
-            .sum();
-        let room = u64::from(self.limit).saturating_sub(others);
-        let granted = u32::try_from(room.min(u64::from(claim.claimed))).unwrap_or(0);
+        let granted = self.room(worker, claim.limit).min(claim.claimed);
         // A later broker time than this record's own may have been read: expiry goes by the newest.
         self.workers.insert(
             worker.to_owned(),
@@ -103,7 +88,7 @@ impl Book {
         granted
     }
 
-    /// Units granted to all workers together; never above the limit.
+    /// Units granted to all workers together; never above the limit while nobody changes it.
     #[must_use]
     pub fn granted(&self) -> u64 {
         self.workers.values().map(|k| u64::from(k.granted)).sum()
@@ -115,30 +100,41 @@ impl Book {
         self.workers.len()
     }
 
-    /// What `worker` should aim at: its part of the max-min split by demand. Everybody gets what he
-    /// wants up to an equal level; what some leave, the others share. `demand` is its newest.
+    /// The limit that counts: the smallest of `own` and what the others are configured with.
     #[must_use]
-    pub fn target(&self, worker: &str, demand: u32) -> u32 {
-        let mut demands: Vec<(u32, &str)> = self
-            .workers
-            .iter()
-            .filter(|(name, _)| name.as_str() != worker)
-            .map(|(name, known)| (known.claim.demand, name.as_str()))
-            .collect();
-        demands.push((demand, worker));
-        split(self.limit, &mut demands, worker)
+    pub fn limit(&self, worker: &str, own: u32) -> u32 {
+        let others = self.others(worker).map(|(_, known)| known.claim.limit);
+        others.min().map_or(own, |least| least.min(own))
     }
 
-    /// What the claims of the others leave for `worker` now.
+    /// What `worker` should aim at: its part of the max-min split by demand. Everybody gets what he
+    /// wants up to an equal level; what some leave, the others share. `demand` is its newest, `own`
+    /// the limit as it is configured.
     #[must_use]
-    pub fn room(&self, worker: &str) -> u32 {
+    pub fn target(&self, worker: &str, own: u32, demand: u32) -> u32 {
+        let mut demands: Vec<(u32, &str)> = self
+            .others(worker)
+            .map(|(name, known)| (known.claim.demand, name))
+            .collect();
+        demands.push((demand, worker));
+        split(self.limit(worker, own), &mut demands, worker)
+    }
+
+    /// What the claims of the others leave for `worker` now, of a limit that it knows as `own`.
+    #[must_use]
+    pub fn room(&self, worker: &str, own: u32) -> u32 {
         let others: u64 = self
-            .workers
-            .iter()
-            .filter(|(name, _)| name.as_str() != worker)
+            .others(worker)
             .map(|(_, known)| u64::from(known.granted))
             .sum();
-        u32::try_from(u64::from(self.limit).saturating_sub(others)).unwrap_or(0)
+        let limit = u64::from(self.limit(worker, own));
+        u32::try_from(limit.saturating_sub(others)).unwrap_or(0)
+    }
+
+    fn others<'a>(&'a self, worker: &'a str) -> impl Iterator<Item = (&'a str, &'a Known)> {
+        let all = self.workers.iter();
+        all.filter(move |(name, _)| name.as_str() != worker)
+            .map(|(name, known)| (name.as_str(), known))
     }
 }
 
@@ -180,6 +176,7 @@ struct Open {
 #[derive(Debug, Clone)]
 pub struct Share {
     worker: String,
+    limit: u32,
     book: Book,
     sequence: u64,
     /// What it aims at since its newest claim; below what it claims while more is still held.
@@ -198,7 +195,8 @@ impl Share {
     pub fn new(worker: impl Into<String>, limit: u32) -> Self {
         Self {
             worker: worker.into(),
-            book: Book::new(limit),
+            limit,
+            book: Book::default(),
             sequence: 0,
             aim: 0,
             open: VecDeque::new(),
@@ -241,12 +239,13 @@ impl Share {
     /// window **before** the claim is written.
     pub fn claim(&mut self, now: i64, demand: u32, held: u32) -> Claim {
         self.sequence += 1;
-        let target = self.book.target(&self.worker, demand);
-        self.aim = target.min(self.book.room(&self.worker));
+        let target = self.book.target(&self.worker, self.limit, demand);
+        self.aim = target.min(self.book.room(&self.worker, self.limit));
         let claim = Claim {
             sequence: self.sequence,
             demand,
             claimed: self.aim.max(held),
+            limit: self.limit,
             left: false,
         };
         // What was not read back in all this time belongs to a grant that has expired.
@@ -266,6 +265,7 @@ impl Share {
         self.open.clear();
         Claim {
             sequence: self.sequence,
+            limit: self.limit,
             left: true,
             ..Claim::default()
         }

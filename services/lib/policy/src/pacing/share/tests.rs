@@ -282,6 +282,7 @@ fn a_claim_given_up_meanwhile_is_not_spent() {
             sequence: 1,
             demand: 8,
             claimed: 8,
+            limit: 10,
             left: false,
         },
         150,
