@@ -58,14 +58,10 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
     out.push((topics.audit(), 1, letters));
     let reports = kept(RECORD_BYTES, bongsu_runtime::Duration::secs(72 * 3_600));
     out.push((topics.reports(), n, reports));
-    for small in [
-        topics.schemas(),
-        topics.control(),
-        topics.limits(),
-        topics.suppressions(),
-    ] {
+    for small in [topics.schemas(), topics.control(), topics.suppressions()] {
         out.push((small, 1, compacted.clone()));
     }
+    out.push((topics.limits(), 1, limits()));
     out.into_iter()
         .map(|(name, partitions, mut owned)| {
             owned.insert(
@@ -80,6 +76,18 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
             }
         })
         .collect()
+}
+
+/// Shares of limits live for seconds, and expire by broker time, which no worker's clock can move.
+fn limits() -> BTreeMap<String, String> {
+    [
+        ("cleanup.policy", "compact,delete"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("retention.ms", "3600000"),
+        ("segment.ms", "600000"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// Shows what would change, and changes it when asked to.

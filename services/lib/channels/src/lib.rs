@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod discord;
+pub mod limits;
 pub mod provider;
 pub mod registry;
 pub mod retry_after;
@@ -14,5 +15,6 @@ pub mod settings;
 pub mod ssrf;
 pub mod webhook;
 
+pub use limits::{Egress, Limits};
 pub use registry::{BuildError, build};
 pub use settings::{ClientSettings, DiscordSettings, Settings, WebhookSettings};

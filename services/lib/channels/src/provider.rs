@@ -13,6 +13,8 @@ use reqwest::header::HeaderName;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::limits::{Egress, Limits};
+
 /// Header with the worker's id, on every request of every channel.
 pub const HEADER_WORKER: HeaderName = HeaderName::from_static("bongsu-worker");
 /// Header with the attempt's number, from 1, on every request of every channel.
@@ -111,6 +113,16 @@ pub trait Provider: Send + Sync {
     /// attempt, so that sending again after an unseen answer does no harm.
     fn dedupes(&self, _delivery: &Delivery) -> bool {
         false
+    }
+
+    /// What an operator knows of the account's limits; none by default, and for an unknown account.
+    fn limits(&self, _account: &str) -> Limits {
+        Limits::default()
+    }
+
+    /// The limit of everything that leaves from one public IP address; none by default.
+    fn egress(&self) -> Egress {
+        Egress::default()
     }
 
     /// What one delivery costs of a rate limit, in recipients.

@@ -7,6 +7,7 @@ use bongsu_runtime::Duration;
 use bongsu_runtime::settings::Complaint;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Egress;
 use crate::{discord, webhook};
 
 /// The account of a delivery that names none. It exists even when it is not configured, with every
@@ -40,6 +41,8 @@ pub struct WebhookSettings {
     pub accounts: BTreeMap<String, webhook::config::Account>,
     /// The HTTP client.
     pub client: ClientSettings,
+    /// The limit of one public IP address.
+    pub egress: Egress,
 }
 
 /// `channels.discord`, as far as the channel itself reads it.
@@ -50,6 +53,9 @@ pub struct DiscordSettings {
     pub accounts: BTreeMap<String, discord::config::Account>,
     /// The HTTP client.
     pub client: ClientSettings,
+    /// The limit of one public IP address: Discord counts webhook calls, which carry no bot's
+    /// credential, by it, 50 a second. [R: discord-api-docs, 2026-08]
+    pub egress: Egress,
 }
 
 /// Every channel's settings. A composer that adds settings of its own to `channels.<channel>` reads
@@ -75,6 +81,12 @@ impl Settings {
         for (name, account) in &self.discord.accounts {
             let prefix = format!("channels.discord.accounts.{name}");
             complaints.extend(account.validate(&prefix));
+        }
+        for (channel, egress) in [
+            ("webhook", &self.webhook.egress),
+            ("discord", &self.discord.egress),
+        ] {
+            complaints.extend(egress.validate(&format!("channels.{channel}.egress")));
         }
         for (channel, client) in [
             ("webhook", &self.webhook.client),
@@ -102,8 +114,12 @@ mod tests {
             secrets = ["whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "hunter2"]
             [discord.accounts.fans]
             api_base = "ftp://x"
+            [webhook.accounts.shop.limits]
+            per_second = 0
             [discord.client]
             connect_timeout = "0ms"
+            [discord.egress]
+            per_second = 0
         "#;
         let settings: Settings = bongsu_runtime::settings::load(text, []).unwrap();
         let keys: Vec<_> = settings.validate().into_iter().map(|c| c.key).collect();
@@ -111,7 +127,9 @@ mod tests {
             keys,
             [
                 "channels.webhook.accounts.shop.secrets[1]",
+                "channels.webhook.accounts.shop.limits.per_second",
                 "channels.discord.accounts.fans.api_base",
+                "channels.discord.egress.per_second",
                 "channels.discord.client.connect_timeout",
             ]
         );

@@ -3,6 +3,8 @@
 use bongsu_domain::target::check_url;
 use bongsu_runtime::settings::Complaint;
 
+use crate::limits::Limits;
+
 /// Where Discord lives. [R: discord-api-docs, 2026-08]
 pub const API_BASE: &str = "https://discord.com";
 
@@ -14,6 +16,8 @@ bongsu_runtime::settings! {
         pub api_base: String = API_BASE.to_owned(),
         /// The name shown instead of the webhook's own, 1 to 80 characters; empty for the webhook's.
         pub username: String = String::new(),
+        /// Limits of the account. What Discord says of each webhook is obeyed without any.
+        pub limits: Limits = Limits::default(),
     }
 }
 
@@ -40,6 +44,7 @@ impl Account {
                 "is longer than 80 characters",
             ));
         }
+        complaints.extend(self.limits.validate(&format!("{prefix}.limits")));
         complaints
     }
 }

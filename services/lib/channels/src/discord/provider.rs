@@ -17,6 +17,7 @@ use super::pauses::Pauses;
 use super::payload::Webhook;
 use super::{classify, pauses, payload};
 use crate::client::{self, Reach};
+use crate::limits::{Egress, Limits};
 use crate::provider::{
     Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, ThrottleScope, TryError,
     only_known,
@@ -30,6 +31,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Executes Discord webhooks, one delivery per call.
 pub struct DiscordProvider {
     accounts: HashMap<String, Ready>,
+    egress: Egress,
     client: Client,
     worker: HeaderValue,
     clock: Clock,
@@ -40,6 +42,7 @@ struct Ready {
     base: Url,
     username: String,
     pauses: Pauses,
+    limits: Limits,
 }
 
 impl DiscordProvider {
@@ -62,6 +65,7 @@ impl DiscordProvider {
         }
         Ok(Self {
             accounts,
+            egress: settings.egress.clone(),
             client,
             worker: HeaderValue::from_str(worker).map_err(|_| BuildError::WorkerId)?,
             clock,
@@ -131,10 +135,20 @@ fn ready(name: &str, account: &Account) -> Result<Ready, BuildError> {
         base,
         username: account.username.clone(),
         pauses: Pauses::default(),
+        limits: account.limits.clone(),
     })
 }
 
 impl Provider for DiscordProvider {
+    fn limits(&self, account: &str) -> Limits {
+        let known = self.accounts.get(account);
+        known.map(|ready| ready.limits.clone()).unwrap_or_default()
+    }
+
+    fn egress(&self) -> Egress {
+        self.egress.clone()
+    }
+
     fn attempt<'a>(
         &'a self,
         batch: &'a [Attempt<'a>],

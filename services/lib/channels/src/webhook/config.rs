@@ -7,6 +7,8 @@ use bongsu_runtime::settings::Complaint;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
+use crate::limits::Limits;
+
 bongsu_runtime::settings! {
     /// One account of the webhook channel: who signs, and where it may call.
     pub struct Account {
@@ -17,6 +19,8 @@ bongsu_runtime::settings! {
         /// Whether targets in private networks may be called. Off, because a webhook's URL is
         /// written by somebody else.
         pub allow_private: bool = false,
+        /// Limits of the account; a webhook's own receiver is limited by `per_address_per_second`.
+        pub limits: Limits = Limits::default(),
     }
 }
 
@@ -27,14 +31,12 @@ impl Account {
     /// What is wrong; `prefix` is the account's path in the settings.
     #[must_use]
     pub fn validate(&self, prefix: &str) -> Vec<Complaint> {
-        self.secrets
-            .iter()
-            .enumerate()
-            .filter_map(|(i, secret)| {
-                let message = read_secret(secret).err()?;
-                Some(Complaint::new(format!("{prefix}.secrets[{i}]"), message))
-            })
-            .collect()
+        let secrets = self.secrets.iter().enumerate().filter_map(|(i, secret)| {
+            let message = read_secret(secret).err()?;
+            Some(Complaint::new(format!("{prefix}.secrets[{i}]"), message))
+        });
+        let limits = self.limits.validate(&format!("{prefix}.limits"));
+        secrets.chain(limits).collect()
     }
 }
 

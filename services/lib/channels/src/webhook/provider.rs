@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::config::{Account, SigningKey};
 use super::{classify, payload};
 use crate::client::{self, Reach};
+use crate::limits::{Egress, Limits};
 use crate::provider::{
     Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
 };
@@ -29,6 +30,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static(payload::HEADER_SIGNATURE)
 /// Sends webhooks. One client for guarded accounts and one for those that may call private targets.
 pub struct WebhookProvider {
     accounts: HashMap<String, Ready>,
+    egress: Egress,
     worker: HeaderValue,
     clock: Clock,
 }
@@ -38,6 +40,7 @@ struct Ready {
     keys: Vec<SigningKey>,
     allow_private: bool,
     client: Client,
+    limits: Limits,
 }
 
 impl WebhookProvider {
@@ -64,6 +67,7 @@ impl WebhookProvider {
                         message: message.to_owned(),
                     })?,
                 allow_private: account.allow_private,
+                limits: account.limits.clone(),
                 client: if account.allow_private {
                     open.clone()
                 } else {
@@ -81,6 +85,7 @@ impl WebhookProvider {
         }
         Ok(Self {
             accounts,
+            egress: settings.egress.clone(),
             worker: HeaderValue::from_str(worker).map_err(|_| BuildError::WorkerId)?,
             clock,
         })
@@ -141,6 +146,15 @@ impl WebhookProvider {
 }
 
 impl Provider for WebhookProvider {
+    fn limits(&self, account: &str) -> Limits {
+        let known = self.accounts.get(account);
+        known.map(|ready| ready.limits.clone()).unwrap_or_default()
+    }
+
+    fn egress(&self) -> Egress {
+        self.egress.clone()
+    }
+
     fn attempt<'a>(
         &'a self,
         batch: &'a [Attempt<'a>],
