@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bongsu_domain::Timestamp;
 use bongsu_runtime::{Shutdown, Tasks};
 use bongsu_stream::error::{CommitError, ConsumeError};
 use bongsu_stream::port::{
@@ -19,7 +20,7 @@ use crate::error::DispatchError;
 use crate::follow::{Followed, follow_foreign};
 use crate::journal::Pointer;
 use crate::owner::{Command, Load, Owner, Shared, Status, size_of_record};
-use crate::restore::{Restored, restore};
+use crate::restore::{Restored, add_started, restore};
 
 /// Batches that may wait for one owner; an owner only ever moves them into its backlog, and the
 /// window pauses the partition long before.
@@ -235,9 +236,15 @@ impl ClassLoop {
         }
         let sources = self.shared.sources.clone();
         let metrics = self.shared.metrics.clone();
+        let clock = self.shared.clock;
+        let guarded = self.shared.guard.map(|limit| limit.window_ms);
         self.restores.push(Box::pin(async move {
             let since = Instant::now();
-            let restored = restore(sources, assigned).await;
+            let mut restored = restore(sources.clone(), assigned).await;
+            if let Some(window_ms) = guarded {
+                let since = Timestamp(clock.now_millis().saturating_sub(window_ms));
+                add_started(&sources, &mut restored, since).await;
+            }
             let bytes = restored.values().map(|r| r.read.bytes).sum();
             metrics.restore(since.elapsed(), bytes);
             restored

@@ -52,6 +52,9 @@ settings! {
         pub retry_cap: Duration = Duration::secs(30),
         /// Attempts after which a delivery is dead (or unknown, when no answer was seen).
         pub max_attempts: u32 = 12,
+        /// Name of the public IP address this process sends from; workers of the same name share its
+        /// limits. The host's name when empty.
+        pub egress: String = String::new(),
         /// How long the schema of a record may stay unknown before it is a dead letter.
         pub schema_patience: Duration = Duration::secs(30),
         /// Holding back what is said too often to one address; see the section of its own.

@@ -19,6 +19,9 @@ pub enum DispatchError {
     /// A topic is missing or has the wrong number of partitions.
     #[error("{0}; run `bongsu topics apply`")]
     Topics(String),
+    /// Another worker's word about a shared limit cannot be read: what it claims is not known.
+    #[error("reading shares of limits: {0}; is another worker newer? update this one")]
+    Shares(String),
     /// A task died.
     #[error(transparent)]
     Task(#[from] TaskDied),

@@ -149,6 +149,8 @@ pub struct StartedSource<'a> {
     pub results: Arc<str>,
     /// The deliveries topic whose receipts count.
     pub deliveries: Arc<str>,
+    /// The side lanes, whose receipts count as well.
+    pub lanes: Arc<str>,
     /// Reads receipts.
     pub codec: &'a Codec,
     /// Finds schemas that are missing.
@@ -181,11 +183,13 @@ pub async fn read_started(
         .collect();
     let found: Arc<Mutex<Vec<Record>>> = Arc::default();
     let sink = Arc::clone(&found);
-    let deliveries = Arc::clone(&source.deliveries);
+    let (deliveries, lanes) = (Arc::clone(&source.deliveries), Arc::clone(&source.lanes));
     let each = Box::new(move |record: Record| {
         let h = &record.headers;
         let ours = h.get(headers::KIND) == Some(b"outcome")
-            && h.get(headers::SOURCE_TOPIC) == Some(deliveries.as_bytes());
+            && [&deliveries, &lanes]
+                .iter()
+                .any(|topic| h.get(headers::SOURCE_TOPIC) == Some(topic.as_bytes()));
         if ours {
             sink.lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -14,7 +14,6 @@
 //! that and the tail of `results` ([`restore`]), and [`follow`]s late receipts of a former owner that
 //! did not drain. Attempts start only while the [`lease`] holds.
 
-pub mod accounts;
 pub mod class_loop;
 pub mod config;
 pub mod control;
@@ -27,6 +26,7 @@ pub mod lane;
 pub mod lease;
 pub mod metrics;
 pub mod owner;
+pub mod pacing;
 pub mod receipts;
 pub mod restore;
 pub mod service;

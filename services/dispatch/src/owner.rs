@@ -8,6 +8,7 @@
 
 mod attempts;
 mod ends;
+mod gate;
 mod notes;
 mod parking;
 mod shared;
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_domain::{Delivery, Outcome, Reason, Settled};
+use bongsu_domain::{Delivery, Outcome, Reason, Settled, Timestamp};
 use bongsu_policy::sequencer::Admitted;
 use bongsu_policy::{Admission, Packing, Sequencer};
 use bongsu_schemas::{SchemaRef, learn_missing};
@@ -31,15 +32,19 @@ use tokio::time::Instant;
 pub use self::attempts::ATTEMPT_GRACE;
 use self::attempts::{Attempted, Jitter};
 use self::ends::Acknowledged;
+use self::gate::Times;
 use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
 use self::shared::Permit;
 pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
 use crate::control::StopSwitch;
 use crate::error::DispatchError;
+use crate::guard::Guard;
 use crate::intake::{self, Intake};
 use crate::journal::Source;
 use crate::lane::Progress;
+use crate::metrics::Share;
+use crate::pacing::Subject;
 use crate::restore::Restored;
 
 /// Finished futures taken in one go before new work is looked at.
@@ -103,10 +108,20 @@ struct Pending {
     uncertain: bool,
     /// A former owner may have made an attempt that is not counted.
     inherited: bool,
+    /// The repeat guard has let it go.
+    guarded: bool,
+    /// What pacing knows it by; none for what could not be read.
+    subject: Option<Subject>,
+    times: Times,
     /// Its first attempt failed then, milliseconds; 0 when none has.
     failing_since: i64,
-    /// When it was taken in, milliseconds.
-    since: i64,
+}
+
+/// This partition's parts of the class's gauges.
+struct Gauges {
+    held: Share,
+    in_lane: Share,
+    stopped: Share,
 }
 
 /// What is known of a record that is taken in.
@@ -148,7 +163,10 @@ pub struct Owner {
     switch: StopSwitch,
     lane: Lane,
     notes: Notes,
-    groups: Vec<(String, u32)>,
+    guard: Option<Guard>,
+    gauges: Gauges,
+    /// Starts that a stop has held back since the last report.
+    stopped_now: usize,
     packing: Packing,
     jitter: Jitter,
     reach: i64,
@@ -171,6 +189,8 @@ enum Wake {
     Timer,
     /// What is stopped has changed.
     Stops,
+    /// A place at the provider is free again.
+    Freed,
 }
 
 impl Owner {
@@ -186,6 +206,11 @@ impl Owner {
         let batching = shared.provider.batching();
         let jitter = Jitter::new(shared.seed ^ u64::from(partition.unsigned_abs()));
         let switch = shared.switch.clone();
+        let gauges = Gauges {
+            held: shared.metrics.held(),
+            in_lane: shared.metrics.in_lane(),
+            stopped: shared.metrics.stopped(),
+        };
         Self {
             shared,
             partition,
@@ -202,7 +227,9 @@ impl Owner {
             switch,
             lane: Lane::default(),
             notes: Notes::default(),
-            groups: Vec::new(),
+            guard: None,
+            gauges,
+            stopped_now: 0,
             packing: Packing {
                 max: batching.max,
                 one_key: batching.packs_one_key,
@@ -265,6 +292,7 @@ impl Owner {
                 Wake::Parked(wake) => self.parked(wake)?,
                 Wake::Notes(wake) => self.noted(wake)?,
                 Wake::Timer | Wake::Stops => {}
+                Wake::Freed => self.wake_groups(),
             }
         }
     }
@@ -281,6 +309,7 @@ impl Owner {
     /// Every branch is cancel safe: streams and boxed futures keep their state, `recv` loses nothing.
     async fn wake(&mut self) -> Wake {
         let due = self.next_due();
+        let waits = self.has_waiting_group();
         let permit = self.permit.as_mut();
         let schema = self.schema.as_mut();
         let wake = tokio::select! {
@@ -293,6 +322,7 @@ impl Owner {
             permit = maybe(permit) => Wake::Permit(permit),
             (reference, learned) = maybe(schema) => Wake::Schema(reference, learned),
             () = self.switch.changed(), if !self.draining => Wake::Stops,
+            () = self.shared.pacing.freed(), if !self.draining && waits => Wake::Freed,
             () = sleep_until(due), if !self.draining => Wake::Timer,
         };
         match wake {
@@ -304,7 +334,8 @@ impl Owner {
             | Wake::Parked(_)
             | Wake::Notes(_)
             | Wake::Timer
-            | Wake::Stops => {}
+            | Wake::Stops
+            | Wake::Freed => {}
         }
         wake
     }
@@ -348,6 +379,11 @@ impl Owner {
             Sequencer::new(restored.committed, settled),
             Sequencer::new(lane.floor, lane.settled.clone()),
         ]);
+        self.guard = self.shared.guard.map(|limit| {
+            let started = std::mem::take(&mut restored.started);
+            let now = Timestamp(self.shared.clock.now_millis());
+            Guard::new(limit, started, now, self.shared.metrics.clone())
+        });
         self.restored = restored;
         self.lane = Lane::restored(&lane);
         for record in lane.records {
@@ -373,6 +409,9 @@ impl Owner {
 
     fn publish_last_word(&mut self) {
         let last = self.last_word();
+        if let Some([main, _]) = &self.sequencers {
+            self.shared.metrics.returned(main.open_count() as u64);
+        }
         self.status.send_replace(Status {
             last,
             sent: self.sent,
@@ -475,9 +514,8 @@ impl Owner {
         let bytes = size_of_record(&record);
         let now = self.shared.clock.now_millis();
         let offset = record.offset;
-        let group = delivery
-            .as_ref()
-            .map_or(0, |d| self.group(&d.address.account));
+        let subject = delivery.as_ref().map(|d| self.shared.pacing.subject(d));
+        let group = subject.map_or(0, |s| s.account.number());
         let may_have_started = !self.restored.clean
             && match source {
                 Source::Main => offset < self.restored.reach,
@@ -494,13 +532,9 @@ impl Owner {
         let admission = Admission {
             offset,
             key,
-            sender: delivery.as_ref().map_or(0, |d| {
-                bongsu_domain::identity::hash64(&[d.sender.as_bytes()])
-            }),
+            sender: subject.map_or(0, |s| s.sender),
             group,
-            cost: delivery
-                .as_ref()
-                .map_or(1, |d| self.shared.provider.cost(d)),
+            cost: subject.map_or(1, |s| s.cost),
             tag,
             bytes,
             expires_at: delivery.as_ref().map_or(i64::MAX, |d| intake::expiry(d).0),
@@ -514,8 +548,10 @@ impl Owner {
                 uncertain: progress.uncertain,
                 // One that must not go twice has not gone, or its intent would be known.
                 inherited: may_have_started && !never_twice,
+                guarded: false,
+                subject,
+                times: Times::taken_in(now),
                 failing_since: 0,
-                since: now,
             },
         };
         let Some(sequencer) = self.sequencer(source) else {
@@ -523,7 +559,11 @@ impl Owner {
         };
         let admitted = sequencer.admit(admission);
         match admitted {
-            Admitted::Queued => {}
+            Admitted::Queued => {
+                if source == Source::Main {
+                    self.shared.metrics.admitted(1);
+                }
+            }
             Admitted::AlreadySettled => {
                 self.shared.metrics.restored();
                 if source == Source::Main {
@@ -559,14 +599,18 @@ impl Owner {
         }
     }
 
-    /// The small number of an account, the same in all owners of the process.
-    fn group(&mut self, account: &str) -> u32 {
-        if let Some((_, group)) = self.groups.iter().find(|(name, _)| name == account) {
-            return *group;
+    /// Whether an account waits for its provider: an answer may free a place for it.
+    fn has_waiting_group(&self) -> bool {
+        let now = self.shared.clock.now_millis();
+        self.sequencers
+            .as_ref()
+            .is_some_and(|s| s.iter().any(|s| s.has_waiting_group(now)))
+    }
+
+    fn wake_groups(&mut self) {
+        for sequencer in self.sequencers.iter_mut().flatten() {
+            sequencer.wake_groups();
         }
-        let group = self.shared.accounts.number(account);
-        self.groups.push((account.to_owned(), group));
-        group
     }
 
     fn foreign(&mut self, ended: &[(Source, i64, u64)], until: i64) {

@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bongsu_domain::DeliveryId;
-use bongsu_policy::SettledTags;
+use bongsu_domain::{DeliveryId, Timestamp};
+use bongsu_policy::{Copied, SettledTags};
 use bongsu_schemas::records::JournalWait;
 use bongsu_schemas::{Codec, DecodeError, JournalEntry, SchemaLookup, headers, learn_missing};
 use bongsu_stream::error::ConsumeError;
 use bongsu_stream::port::{Cluster, Committed, From, Isolation, Record, TailRange, TopicPartition};
 
+use crate::guard::{StartedSource, read_started};
 use crate::journal::{Pointer, Source, Told};
 use crate::lane::parked_of;
 
@@ -69,6 +70,8 @@ pub struct Restored {
     pub clean: bool,
     /// Whether intents may be missing, so that every delivery below `reach` counts as intended.
     pub intents_unsure: bool,
+    /// What the repeat guard must know: what was sent lately.
+    pub started: Vec<Copied>,
     /// The end of what was read of `results`.
     pub results_end: i64,
     /// How much was read.
@@ -111,6 +114,38 @@ pub async fn restore(
             Ok(restored) => return restored,
             Err(error) => {
                 tracing::error!(%error, "what a partition needs to start cannot be read; nothing is sent until it can");
+                tokio::time::sleep(READ_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Adds what was sent since `since`, for the repeat guard; until it works.
+pub async fn add_started(
+    sources: &Sources,
+    restored: &mut BTreeMap<TopicPartition, Restored>,
+    since: Timestamp,
+) {
+    let partitions: Vec<i32> = restored.keys().map(|tp| tp.partition).collect();
+    let source = StartedSource {
+        cluster: sources.cluster.as_ref(),
+        results: Arc::clone(&sources.results),
+        deliveries: Arc::clone(&sources.deliveries),
+        lanes: Arc::clone(&sources.lanes),
+        codec: &sources.codec,
+        schemas: sources.schemas.as_ref(),
+        schema_patience: sources.schema_patience,
+    };
+    loop {
+        match read_started(&source, &partitions, since).await {
+            Ok(mut started) => {
+                for (tp, restored) in restored {
+                    restored.started = started.remove(&tp.partition).unwrap_or_default();
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was sent lately cannot be read; nothing is sent until it can");
                 tokio::time::sleep(READ_AGAIN).await;
             }
         }
@@ -465,6 +500,7 @@ fn fold(
         ),
         clean: usable.is_some_and(|p| p.clean) || committed.is_none(),
         intents_unsure: unsure && committed.is_some(),
+        started: Vec::new(),
         results_end,
         read: found.read,
     }

@@ -11,7 +11,6 @@ use bongsu_stream::port::{Cluster, GroupOptions, Reset};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::accounts::Accounts;
 use crate::class_loop::{ClassLoop, Ended, Limits};
 use crate::config::Settings;
 use crate::control::{self, ControlSource, StopSwitch};
@@ -19,6 +18,8 @@ use crate::error::DispatchError;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
 use crate::owner::{LaneBudget, Permits, Shared};
+use crate::pacing::Pacing;
+use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
 
 /// What dispatch works with.
@@ -72,29 +73,68 @@ pub async fn run(
         bulk: Arc::new(Semaphore::new(
             settings.bulk_share.of(settings.max_in_flight).max(1),
         )),
-        accounts: Arc::new(Accounts::default()),
+        pacing: Pacing::new(
+            Arc::clone(&resources.provider),
+            settings.max_in_flight,
+            resources.clock,
+            true,
+            resources.seed,
+        ),
         switch,
         topics,
     };
     let mut loops = Tasks::new();
     loops.spawn("control", follower.run(shutdown.child()));
+    // Shares are given back once the owners have ended: until then they are being spent.
+    let owners_ended = Shutdown::new();
+    let exchange = Exchange {
+        cluster: Arc::clone(&resources.cluster),
+        topic: resources.topics.limits(),
+        codec: Arc::clone(&resources.codec),
+        schemas: Arc::clone(&resources.schemas),
+        channel: resources.channel,
+        worker_id: Arc::clone(&resources.worker_id),
+        egress: egress_name(&settings),
+        clock: resources.clock,
+        pacing: Arc::clone(&common.pacing),
+    };
+    let mut shares = Tasks::new();
+    shares.spawn("limits", exchange.run(owners_ended.clone()));
     for class in Class::ALL {
         let shared = shared(&settings, &resources, *class, &common)?;
         let run = run_class(settings.clone(), resources.clone(), *class, shared);
         loops.spawn(class.as_str(), run(shutdown.child()));
     }
     resources.health.set(&component, Ok(()));
-    while let Some(ended) = loops.next().await {
-        ended?;
+    loop {
+        tokio::select! {
+            ended = loops.next() => match ended {
+                Some(ended) => drop(ended?),
+                None => break,
+            },
+            Some(ended) = shares.next() => drop(ended?),
+        }
     }
+    owners_ended.request();
+    shares.join().await?;
     Ok(())
+}
+
+/// Name of the public IP address: workers of one name share its limit.
+fn egress_name(settings: &Settings) -> String {
+    if !settings.egress.is_empty() {
+        return settings.egress.clone();
+    }
+    std::fs::read_to_string("/etc/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// What both classes of a channel share.
 struct Common {
     all: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
-    accounts: Arc<Accounts>,
+    pacing: Arc<Pacing>,
     switch: StopSwitch,
     topics: Found,
 }
@@ -167,7 +207,8 @@ fn shared(
         notes: resources.cluster.producer(Duration::from_millis(1))?,
         dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
         permits: Permits::new(Arc::clone(&common.all), bulk),
-        accounts: Arc::clone(&common.accounts),
+        pacing: Arc::clone(&common.pacing),
+        guard: settings.repeat_guard.limit(channel),
         switch: common.switch.clone(),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),

@@ -180,6 +180,7 @@ impl Results {
             cluster: &self.log,
             results: "results".into(),
             deliveries: "deliveries".into(),
+            lanes: "lanes".into(),
             codec: &self.codec,
             schemas: &NoLookup,
             schema_patience: Span::from_secs(1),

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
 use bongsu_domain::{Delivery, Outcome, Reason, Settled, Timestamp};
-use bongsu_policy::sequencer::Permit as Go;
 use bongsu_policy::{AttemptClass, Next};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Owner;
+use super::gate::{Gate, told_to_pacing};
 use super::shared::Permit;
-use super::{Owner, Pending};
-use crate::control::StopSwitch;
 use crate::journal::Source;
 use crate::lease::Lease;
+use crate::pacing::Pass;
 
 /// Grace beyond an attempt's deadline before the owner stops waiting for the provider's own answer.
 pub const ATTEMPT_GRACE: Duration = Duration::from_millis(500);
@@ -27,6 +27,7 @@ pub(super) struct Attempted {
     offsets: Vec<i64>,
     results: Result<Vec<AttemptResult>, TryError>,
     took: Duration,
+    passes: Vec<Pass>,
     _permit: Permit,
 }
 
@@ -97,26 +98,37 @@ impl Owner {
             let Some(sequencers) = self.sequencers.as_mut() else {
                 return false;
             };
-            let (sequencer, switch) = (&mut sequencers[source.index()], &mut self.switch);
-            let started = sequencer.start(packing, now, |pending: &Pending, _| {
-                may_start(pending, switch, Timestamp(now))
+            let mut gate = Gate {
+                switch: &mut self.switch,
+                guard: self.guard.as_mut(),
+                pacing: &self.shared.pacing,
+                now,
+                passes: Vec::new(),
+                ends: Vec::new(),
+                stopped: 0,
+            };
+            let started = sequencers[source.index()].start(packing, now, |pending, attempts| {
+                gate.ask(pending, attempts)
             });
-            for offset in started.ended {
-                let settled = Settled {
-                    outcome: Outcome::Suppressed,
-                    reason: Reason::None,
-                };
+            let Gate {
+                passes,
+                ends,
+                stopped,
+                ..
+            } = gate;
+            self.stopped_now += stopped;
+            for (offset, settled) in started.ended.into_iter().zip(ends) {
                 self.write_receipt(source, offset, settled);
             }
             if !started.batch.is_empty() {
-                self.call(source, started.batch, permit);
+                self.call(source, started.batch, passes, permit);
                 return true;
             }
         }
         false
     }
 
-    fn call(&mut self, source: Source, offsets: Vec<i64>, permit: Permit) {
+    fn call(&mut self, source: Source, offsets: Vec<i64>, passes: Vec<Pass>, permit: Permit) {
         let now = Instant::now();
         let mut deadline = now + self.shared.attempt_timeout;
         let mut deliveries = Vec::with_capacity(offsets.len());
@@ -151,6 +163,7 @@ impl Owner {
                 offsets,
                 results,
                 took: now.elapsed(),
+                passes,
                 _permit: permit,
             }
         }));
@@ -162,8 +175,10 @@ impl Owner {
             offsets,
             results,
             took,
+            passes,
             _permit,
         } = done;
+        let mut passes = passes.into_iter();
         let results = match results {
             Ok(results) => results,
             Err(error) => {
@@ -180,6 +195,10 @@ impl Owner {
         for (i, offset) in offsets.into_iter().enumerate() {
             let result = results.get(i).copied().unwrap_or(AttemptResult::Unknown);
             self.shared.metrics.attempted(result, took);
+            if let Some(pass) = passes.next() {
+                let strangers = self.serves_strangers(source, offset);
+                pass.answered(told_to_pacing(result, strangers));
+            }
             self.decide(source, offset, result);
         }
     }
@@ -195,6 +214,7 @@ impl Owner {
         let Some(pending) = sequencer.payload_mut(offset) else {
             return;
         };
+        pending.times.attempted(now.0);
         let Some(delivery) = pending.delivery.clone() else {
             return;
         };
@@ -250,21 +270,19 @@ impl Owner {
         }
     }
 
+    fn serves_strangers(&self, source: Source, offset: i64) -> bool {
+        self.sequencers
+            .as_ref()
+            .and_then(|s| s[source.index()].payload(offset)?.delivery.as_ref())
+            .is_some_and(|d| self.shared.provider.serves_strangers(&d.address.account))
+    }
+
     /// The call was surely not taken: another may follow.
     fn withdraw(&mut self, source: Source, offset: i64, delivery: &Delivery, never_twice: bool) {
         if never_twice {
             self.notes.withdraw(source, offset, delivery.id.tag());
         }
     }
-}
-
-/// Whether a delivery may start as far as people are concerned; a stopped one makes its key wait.
-fn may_start(pending: &Pending, switch: &mut StopSwitch, now: Timestamp) -> Go {
-    let stopped = pending
-        .delivery
-        .as_ref()
-        .and_then(|delivery| switch.decide(delivery, now));
-    stopped.map_or(Go::Go, |stop| Go::KeyWaits(stop.ask_again(now).0))
 }
 
 async fn attempt(

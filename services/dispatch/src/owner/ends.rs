@@ -95,6 +95,11 @@ impl Owner {
         shared
             .metrics
             .settled(settled, Timestamp(now).millis_since(delivery.accepted_at));
+        shared.metrics.lateness(
+            delivery.address.platform,
+            delivery.address.app.as_deref(),
+            pending.times.parts(pending.record.timestamp, now),
+        );
         let record = outcome_record(
             &shared.codec,
             &shared.sources.results,

@@ -226,6 +226,7 @@ impl Owner {
     /// Answers with what may be committed, after a checkpoint where one is due.
     pub(super) fn report(&mut self, answer: oneshot::Sender<Option<Committed>>) {
         self.watch_progress();
+        self.set_gauges();
         if self.notes.checkpointing.is_none() && self.checkpoint_is_due() {
             self.write_checkpoint();
         }
@@ -368,6 +369,23 @@ impl Owner {
         };
         let waiting = main.waiting_count() + lane.waiting_count();
         waiting > 0 || last.waiting > 0 || !self.is_inline()
+    }
+
+    fn set_gauges(&mut self) {
+        let Some([main, _]) = &self.sequencers else {
+            return;
+        };
+        let now = self.shared.clock.now_millis();
+        let oldest = main.pin().and_then(|pin| main.payload(pin.offset));
+        let age = oldest.map_or(0, |pending| now - pending.record.timestamp);
+        self.gauges.held.set(main.open_count());
+        let parked = usize::try_from(self.lane.keys.open()).unwrap_or(usize::MAX);
+        self.gauges.in_lane.set(parked);
+        self.gauges
+            .stopped
+            .set(std::mem::take(&mut self.stopped_now));
+        let age = std::time::Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        self.shared.metrics.watermark_age(self.partition, age);
     }
 
     /// Looks whether the watermark moves, and if not, whether it will by itself.

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
 use bongsu_domain::{Delivery, OnUncertain};
-use bongsu_policy::RetryPolicy;
+use bongsu_policy::{RepeatLimit, RetryPolicy};
 use bongsu_runtime::Clock;
 use bongsu_schemas::{Codec, SchemaLookup};
 use bongsu_stream::port::{Producer, Record};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::accounts::Accounts;
 use crate::control::StopSwitch;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
+use crate::pacing::Pacing;
 use crate::restore::Sources;
 
 /// Records and bytes that were handed to an owner and are not settled, shared with the class loop.
@@ -147,8 +147,10 @@ pub struct Shared {
     pub dead_letters: (Arc<str>, i32),
     /// Attempts open at once, over all partitions of the channel.
     pub permits: Permits,
-    /// Numbers of the accounts.
-    pub accounts: Arc<Accounts>,
+    /// What may be asked of the provider, over all partitions of the channel.
+    pub pacing: Arc<Pacing>,
+    /// The repeat guard's limit; none where the channel is not guarded.
+    pub guard: Option<RepeatLimit>,
     /// Whether this member may start attempts.
     pub lease: Arc<Lease>,
     /// Memory of the side lanes.

@@ -120,6 +120,12 @@ pub trait Provider: Send + Sync {
         Limits::default()
     }
 
+    /// Whether the addresses of an account are receivers that have nothing to do with one another, so
+    /// that one that is down or slow says nothing of the rest; by default one provider serves all.
+    fn serves_strangers(&self, _account: &str) -> bool {
+        false
+    }
+
     /// The limit of everything that leaves from one public IP address; none by default.
     fn egress(&self) -> Egress {
         Egress::default()

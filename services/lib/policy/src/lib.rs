@@ -8,8 +8,8 @@
 //! * [`stops`]: what people hold back.
 
 pub mod hashing;
-pub mod repeat_guard;
 pub mod pacing;
+pub mod repeat_guard;
 pub mod repeats;
 pub mod retry;
 pub mod sequencer;

@@ -408,7 +408,7 @@ impl<P> Sequencer<P> {
         &mut self,
         packing: Packing,
         now: i64,
-        mut ask: impl FnMut(&P, u32) -> Permit,
+        mut ask: impl FnMut(&mut P, u32) -> Permit,
     ) -> Started {
         let mut started = Started::default();
         for _ in 0..self.groups.len() {
@@ -428,7 +428,7 @@ impl<P> Sequencer<P> {
         at: usize,
         packing: Packing,
         now: i64,
-        ask: &mut impl FnMut(&P, u32) -> Permit,
+        ask: &mut impl FnMut(&mut P, u32) -> Permit,
         started: &mut Started,
     ) -> bool {
         let max = packing.max.max(1);
@@ -463,8 +463,8 @@ impl<P> Sequencer<P> {
                 self.unlist(at, slot, hash);
                 continue;
             };
-            let permit = match self.entries.get(head) {
-                Some(entry) => ask(&entry.payload, attempts),
+            let permit = match self.entries.get_mut(head) {
+                Some(entry) => ask(&mut entry.payload, attempts),
                 None => Permit::Stop,
             };
             match permit {
@@ -557,6 +557,21 @@ impl<P> Sequencer<P> {
         self.groups
             .iter()
             .any(|(_, group)| group.waits_until <= now && !group.ring.is_empty())
+    }
+
+    /// Whether a group with something to send was told to wait.
+    #[must_use]
+    pub fn has_waiting_group(&self, now: i64) -> bool {
+        self.groups
+            .iter()
+            .any(|(_, group)| group.waits_until > now && !group.ring.is_empty())
+    }
+
+    /// Lets every group be asked about again: something it waited for may be free.
+    pub fn wake_groups(&mut self) {
+        for (_, group) in &mut self.groups {
+            group.waits_until = 0;
+        }
     }
 
     /// The delivery has ended; its receipt is on its way. Its key stays blocked until
@@ -797,8 +812,8 @@ impl<P> Sequencer<P> {
         })
     }
 
-    /// Keys whose head has waited since an attempt of it failed, with the number of deliveries
-    /// queued behind, the longest queue first; at most `most`.
+    /// Keys whose head waits for a moment (a retry, a limit, a stop), with the number of deliveries
+    /// queued, the longest queue first; at most `most`.
     #[must_use]
     pub fn blocked_keys(&self, most: usize) -> Vec<(u64, usize)> {
         let mut found: Vec<(u64, usize)> = self
@@ -807,7 +822,7 @@ impl<P> Sequencer<P> {
             .filter(|(_, key)| {
                 self.entries
                     .get(key.head)
-                    .is_some_and(|head| head.state == State::Waiting && head.attempts > 0)
+                    .is_some_and(|head| head.state == State::Waiting)
             })
             .map(|(hash, key)| (*hash, usize::try_from(key.length).unwrap_or(usize::MAX)))
             .collect();

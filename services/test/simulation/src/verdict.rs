@@ -22,11 +22,22 @@ pub struct Verdict {
     pub kills: usize,
 }
 
-/// Every outcome in `results`: receipt id to (delivery, outcome), and how many records there are.
+/// The outcome of one delivery, all of its receipts merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The delivery.
+    pub delivery: String,
+    /// Its outcome.
+    pub outcome: String,
+    /// Whether a receipt says that it may have arrived more than once.
+    pub possible_duplicate: bool,
+}
+
+/// Every outcome in `results` by receipt id.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub async fn outcomes(world: &World) -> Result<BTreeMap<String, (String, String)>, String> {
+pub async fn outcomes(world: &World) -> Result<BTreeMap<String, Found>, String> {
     let results = world.topics.results();
     let ranges = (0..PARTITIONS)
         .map(|p| TailRange {
@@ -55,14 +66,16 @@ pub async fn outcomes(world: &World) -> Result<BTreeMap<String, (String, String)
             .decode(record.value.as_deref().unwrap_or_default())
             .map_err(|e| e.to_string())?;
         if receipt.kind == "outcome" {
-            let delivery = receipt.delivery_id.unwrap_or_default();
             // Accepted beats the rest, else the first in the log stays.
-            let entry = out
-                .entry(receipt.receipt_id)
-                .or_insert((delivery, receipt.outcome.clone()));
+            let entry = out.entry(receipt.receipt_id).or_insert_with(|| Found {
+                delivery: receipt.delivery_id.unwrap_or_default(),
+                outcome: receipt.outcome.clone(),
+                possible_duplicate: false,
+            });
             if receipt.outcome == "accepted" {
-                entry.1 = receipt.outcome;
+                entry.outcome = receipt.outcome;
             }
+            entry.possible_duplicate |= receipt.possible_duplicate;
         }
     }
     Ok(out)
@@ -115,7 +128,7 @@ pub fn check_copies(reads: &[Read], excused: &BTreeMap<String, usize>) -> Result
 
 /// Deliveries with an accepted outcome that never arrived.
 #[must_use]
-pub fn lost(reads: &[Read], outcomes: &BTreeMap<String, (String, String)>) -> Vec<String> {
+pub fn lost(reads: &[Read], outcomes: &BTreeMap<String, Found>) -> Vec<String> {
     let arrived: BTreeSet<&str> = reads
         .iter()
         .filter(|r| r.arrived())
@@ -123,7 +136,43 @@ pub fn lost(reads: &[Read], outcomes: &BTreeMap<String, (String, String)>) -> Ve
         .collect();
     outcomes
         .values()
-        .filter(|(delivery, outcome)| outcome == "accepted" && !arrived.contains(delivery.as_str()))
-        .map(|(delivery, _)| delivery.clone())
+        .filter(|f| f.outcome == "accepted" && !arrived.contains(f.delivery.as_str()))
+        .map(|f| f.delivery.clone())
         .collect()
+}
+
+/// Checks that every delivery that arrived twice is marked as a possible duplicate.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_marks(reads: &[Read], outcomes: &BTreeMap<String, Found>) -> Result<(), String> {
+    let mut copies: BTreeMap<&str, usize> = BTreeMap::new();
+    for read in reads.iter().filter(|r| r.arrived()) {
+        *copies.entry(&read.delivery).or_default() += 1;
+    }
+    for found in outcomes.values() {
+        let arrived = copies.get(found.delivery.as_str()).copied().unwrap_or(0);
+        if arrived > 1 && !found.possible_duplicate {
+            return Err(format!(
+                "{} arrived {arrived} times and its receipt does not say so",
+                found.delivery
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that nothing of these senders arrived twice, whatever happened.
+///
+/// # Errors
+/// The first delivery that did.
+pub fn check_never_twice(reads: &[Read], senders: &[&str]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for read in reads.iter().filter(|r| r.arrived()) {
+        let strict = senders.contains(&read.key.0.as_str());
+        if strict && !seen.insert(read.delivery.as_str()) {
+            return Err(format!("{} must not be sent twice, and was", read.delivery));
+        }
+    }
+    Ok(())
 }

@@ -22,17 +22,18 @@ use bongsu_domain::Reason;
 
 use crate::provider::{AttemptResult, ThrottleScope};
 
-/// What an answer means. `retry_after` is the header, when there was one.
-pub fn classify(status: StatusCode, retry_after: Option<Duration>) -> AttemptResult {
+/// What an answer means. `retry_after` is the header, when there was one; `scope` is whom a "not now"
+/// concerns: receivers are strangers to one another unless the account says otherwise.
+pub fn classify(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    scope: ThrottleScope,
+) -> AttemptResult {
     match (status.as_u16(), retry_after) {
         (200..=299, _) => AttemptResult::Accepted,
         (410, _) => AttemptResult::Refused(Reason::InvalidAddress),
         (429, retry_after) | (502 | 503, retry_after @ Some(_)) => {
-            AttemptResult::Throttled {
-                retry_after,
-                // Receivers are strangers to one another, whatever account signs.
-                scope: ThrottleScope::Address,
-            }
+            AttemptResult::Throttled { retry_after, scope }
         }
         (504, _) => AttemptResult::Unknown,
         _ => AttemptResult::Unavailable,
@@ -75,7 +76,11 @@ mod tests {
             (504, wait, AttemptResult::Unknown),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(classify(status, header), result, "{status}");
+            assert_eq!(
+                classify(status, header, ThrottleScope::Address),
+                result,
+                "{status}"
+            );
         }
     }
 }

@@ -19,6 +19,9 @@ bongsu_runtime::settings! {
         /// Whether targets in private networks may be called. Off, because a webhook's URL is
         /// written by somebody else.
         pub allow_private: bool = false,
+        /// Whether all addresses of the account belong to one receiver (a gateway of your own, say):
+        /// its `429` and its outages then concern the whole account, not the one address.
+        pub one_receiver: bool = false,
         /// Limits of the account; a webhook's own receiver is limited by `per_address_per_second`.
         pub limits: Limits = Limits::default(),
     }

@@ -16,7 +16,8 @@ use super::{classify, payload};
 use crate::client::{self, Reach};
 use crate::limits::{Egress, Limits};
 use crate::provider::{
-    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
+    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, ThrottleScope, TryError,
+    only_known,
 };
 use crate::registry::BuildError;
 use crate::retry_after;
@@ -41,6 +42,7 @@ struct Ready {
     allow_private: bool,
     client: Client,
     limits: Limits,
+    one_receiver: bool,
 }
 
 impl WebhookProvider {
@@ -68,6 +70,7 @@ impl WebhookProvider {
                     })?,
                 allow_private: account.allow_private,
                 limits: account.limits.clone(),
+                one_receiver: account.one_receiver,
                 client: if account.allow_private {
                     open.clone()
                 } else {
@@ -107,6 +110,11 @@ impl WebhookProvider {
         let Ok(body) = payload::body(delivery) else {
             return AttemptResult::Refused(Reason::InvalidContent);
         };
+        let scope = if account.one_receiver {
+            ThrottleScope::Account
+        } else {
+            ThrottleScope::Address
+        };
         let now = self.clock.now_millis();
         let mut request = Request::new(Method::POST, url);
         *request.headers_mut() = self.headers(attempt, &account.keys, now, &body);
@@ -115,7 +123,7 @@ impl WebhookProvider {
                 let wait = answer.headers.get(RETRY_AFTER).and_then(|value| {
                     retry_after::parse(value.to_str().ok()?, self.clock.now_millis())
                 });
-                classify::classify(answer.status, wait)
+                classify::classify(answer.status, wait, scope)
             }
             Err(no_answer) => no_answer.result(),
         }
@@ -149,6 +157,10 @@ impl Provider for WebhookProvider {
     fn limits(&self, account: &str) -> Limits {
         let known = self.accounts.get(account);
         known.map(|ready| ready.limits.clone()).unwrap_or_default()
+    }
+
+    fn serves_strangers(&self, account: &str) -> bool {
+        self.accounts.get(account).is_none_or(|a| !a.one_receiver)
     }
 
     fn egress(&self) -> Egress {

@@ -22,6 +22,14 @@ pub const DEMAND_MS: i64 = 2_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountKey(u16);
 
+impl AccountKey {
+    /// The number itself, for who keeps things by account.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        u32::from(self.0)
+    }
+}
+
 /// The limits of one account, none by default.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AccountLimits {
@@ -167,8 +175,11 @@ pub struct Usage {
 #[derive(Debug)]
 struct Egress {
     window: Option<Window>,
+    limit: Option<u32>,
     rate: Rate,
     not_before: i64,
+    granted: u32,
+    wanted_more: bool,
 }
 
 /// All limits of one channel in one process.
@@ -196,8 +207,11 @@ impl Pacer {
             accounts: Vec::new(),
             egress: Egress {
                 window: egress.map(Window::new),
+                limit: egress,
                 rate: Rate::new(),
                 not_before: i64::MIN,
+                granted: 0,
+                wanted_more: false,
             },
             ceiling: ceiling.max(1),
             in_flight: 0,
@@ -295,6 +309,7 @@ impl Pacer {
     pub fn cancelled(&mut self, _now: i64, ticket: Ticket) {
         let bulk = ticket.ask.class == Class::Bulk;
         self.leave(bulk);
+        self.egress.granted = self.egress.granted.saturating_sub(ticket.ask.cost);
         if let Some(window) = &mut self.egress.window {
             window.cancelled(ticket.egress_units, bulk);
         }
@@ -386,6 +401,22 @@ impl Pacer {
         account.map(|a| a.usage(now)).unwrap_or_default()
     }
 
+    /// The egress limit as it was configured.
+    #[must_use]
+    pub const fn egress_limit(&self) -> Option<u32> {
+        self.egress.limit
+    }
+
+    /// What was spent of the egress limit since the last call.
+    pub fn egress_usage(&mut self, now: i64) -> Usage {
+        let egress = &mut self.egress;
+        Usage {
+            granted: std::mem::take(&mut egress.granted),
+            held: egress.window.as_mut().map_or(0, |w| w.held(now)),
+            wanted_more: std::mem::take(&mut egress.wanted_more),
+        }
+    }
+
     fn leave(&mut self, bulk: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if bulk {
@@ -402,12 +433,14 @@ impl Egress {
         if let Some(window) = &mut self.window
             && let Some(until) = window.wait(now, want(window.limit(), units, bulk, reserve))
         {
+            self.wanted_more = true;
             return Some(until);
         }
         self.rate.wait(now, bulk, reserve)
     }
 
     fn take(&mut self, now: i64, units: u32, bulk: bool) -> (u32, Sent) {
+        self.granted = self.granted.saturating_add(units);
         let charged = self.window.as_mut().map_or(0, |window| {
             window.take(now, want(window.limit(), units, bulk, 0.0));
             window.charge(units)

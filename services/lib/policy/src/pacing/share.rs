@@ -204,6 +204,11 @@ impl Share {
         }
     }
 
+    /// Sets the limit as this worker is configured; its next claim says so.
+    pub const fn configure(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// The claims as read.
     #[must_use]
     pub const fn book(&self) -> &Book {

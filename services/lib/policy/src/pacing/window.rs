@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 pub const WINDOW_MS: i64 = 1_000;
 /// What a grant stays beyond its answer. The clock cuts milliseconds off, so one more is held.
 const HELD_MS: i64 = WINDOW_MS + 1;
+/// A window of no units is closed for now (a share that was not granted yet): asked again soon.
+const CLOSED_MS: i64 = 25;
 /// Bulk may run ahead of an even pace by this part of a second, so that one burst does not use up
 /// the whole window and leave whatever comes next a second behind.
 const AHEAD_US: i64 = 50_000;
@@ -95,7 +97,7 @@ impl Window {
     /// the earliest.
     pub fn wait(&mut self, now: i64, want: Want) -> Option<i64> {
         if self.limit == 0 {
-            return Some(now + HELD_MS);
+            return Some(now + CLOSED_MS);
         }
         self.release(now);
         let units = self.charge(want.units);

@@ -192,7 +192,7 @@ fn a_group_that_must_wait_does_not_hold_another() {
     for (offset, group) in [(0, 1), (1, 1), (2, 2)] {
         assert_eq!(s.admit(grouped(offset, group)), Admitted::Queued);
     }
-    let ask = |group: &u32, _| {
+    let ask = |group: &mut u32, _| {
         if *group == 1 {
             Permit::GroupWaits(50)
         } else {

@@ -1,0 +1,180 @@
+//! The gate before each attempt: stops, the repeat guard and pacing, asked in this order.
+//!
+//! Whatever says no costs nothing: a stopped or paced delivery waits with its key or its account, a
+//! repeat ends without an attempt.
+
+use std::sync::Arc;
+
+use bongsu_channels::provider::AttemptResult;
+use bongsu_domain::{Reason, Settled, Timestamp};
+use bongsu_policy::sequencer::Permit;
+
+use super::Pending;
+use crate::control::StopSwitch;
+use crate::guard::Guard;
+use crate::metrics::Lateness;
+use crate::pacing::{Asked, Pacing, Pass};
+
+/// Everything that is asked for one start.
+pub(super) struct Gate<'a> {
+    pub(super) switch: &'a mut StopSwitch,
+    pub(super) guard: Option<&'a mut Guard>,
+    pub(super) pacing: &'a Arc<Pacing>,
+    pub(super) now: i64,
+    /// The right to attempt each delivery of the batch, in its order.
+    pub(super) passes: Vec<Pass>,
+    /// How those end that end here, in order.
+    pub(super) ends: Vec<Settled>,
+    /// How many a person holds back.
+    pub(super) stopped: usize,
+}
+
+impl Gate<'_> {
+    pub(super) fn ask(&mut self, pending: &mut Pending, attempts: u32) -> Permit {
+        let (Some(delivery), Some(subject)) = (&pending.delivery, &pending.subject) else {
+            return Permit::Go;
+        };
+        let now = Timestamp(self.now);
+        if let Some(stop) = self.switch.decide(delivery, now) {
+            self.stopped += 1;
+            return Permit::KeyWaits(stop.ask_again(now).0);
+        }
+        if attempts == 0
+            && !pending.guarded
+            && let Some(guard) = self.guard.as_mut()
+        {
+            if let Some(settled) = guard.check(delivery, now) {
+                self.ends.push(settled);
+                return Permit::End;
+            }
+            pending.guarded = true;
+        }
+        match self.pacing.ask(subject, attempts) {
+            Asked::Go(pass) => {
+                self.passes.push(pass);
+                pending.times.start(self.now);
+                Permit::Go
+            }
+            Asked::KeyWaits(until) => {
+                pending.times.limit(self.now);
+                Permit::KeyWaits(until)
+            }
+            Asked::AccountWaits(until) => {
+                pending.times.limit(self.now);
+                Permit::GroupWaits(until)
+            }
+        }
+    }
+}
+
+/// What an attempt tells pacing of its account. Where every address is a receiver of its own, one
+/// that is down says nothing of the others: it counts as any answer.
+pub(super) const fn told_to_pacing(result: AttemptResult, strangers: bool) -> AttemptResult {
+    match result {
+        AttemptResult::Unavailable | AttemptResult::Unknown if strangers => {
+            AttemptResult::Refused(Reason::ProviderUnavailable)
+        }
+        other => other,
+    }
+}
+
+/// What a delivery's time went into so far; moments and spans are milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    /// When it was taken in.
+    taken_in: i64,
+    /// When the attempt under way, or the last one, started; 0 before the first.
+    started: i64,
+    first_started: i64,
+    provider: i64,
+    limiter: i64,
+    limited_since: i64,
+}
+
+impl Times {
+    pub(super) fn taken_in(taken_in: i64) -> Self {
+        Self {
+            taken_in,
+            ..Self::default()
+        }
+    }
+
+    fn limit(&mut self, now: i64) {
+        if self.limited_since == 0 {
+            self.limited_since = now;
+        }
+    }
+
+    fn start(&mut self, now: i64) {
+        if self.limited_since > 0 {
+            self.limiter += now - std::mem::take(&mut self.limited_since);
+        }
+        if self.first_started == 0 {
+            self.first_started = now;
+        }
+        self.started = now;
+    }
+
+    pub(super) fn attempted(&mut self, now: i64) {
+        self.provider += now - self.started;
+    }
+
+    /// The parts of the time of a delivery that ends now and was written to Kafka at `written`.
+    pub(super) fn parts(&self, written: i64, now: i64) -> Lateness {
+        let span = |ms: i64| std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let first = if self.first_started == 0 {
+            now
+        } else {
+            self.first_started
+        };
+        let waited = first - self.taken_in;
+        let since_first = now - first;
+        // Limits before the first attempt are no order, those afterwards no pause between attempts.
+        let before = self.limiter.min(waited);
+        let after = self.limiter - before;
+        Lateness {
+            kafka: span(self.taken_in - written),
+            order: span(waited - before),
+            limiter: span(self.limiter),
+            retry: span(since_first - self.provider - after),
+            provider: span(self.provider),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_parts_of_the_time_add_up() {
+        let mut times = Times::taken_in(1_000);
+        times.limit(1_200);
+        times.start(1_500);
+        times.attempted(1_560);
+        times.start(2_560);
+        times.attempted(2_600);
+        let parts = times.parts(900, 2_600);
+        let millis = Duration::from_millis;
+        assert_eq!(
+            parts,
+            Lateness {
+                kafka: millis(100),
+                order: millis(200),
+                limiter: millis(300),
+                retry: millis(1_000),
+                provider: millis(100),
+            }
+        );
+    }
+
+    #[test]
+    fn a_receiver_that_is_down_says_nothing_of_strangers() {
+        for (strangers, counts) in [(true, false), (false, true)] {
+            let told = told_to_pacing(AttemptResult::Unavailable, strangers);
+            assert_eq!(told == AttemptResult::Unavailable, counts);
+        }
+    }
+}

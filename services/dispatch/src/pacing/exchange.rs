@@ -1,0 +1,433 @@
+//! The exchange of shares: what workers of one limit tell each other on the `limits` topic.
+//!
+//! One task per channel and process. It reads everything that is said of the channel's limits, in
+//! log order, claims this process's part about once a second, and tells the pacer what of it may be
+//! spent ([`Share`] decides all of it). A pause that the provider asked for is told at once, and
+//! obeyed by everybody. While Kafka is not reachable, shares run out within three seconds and the
+//! limits close: no worker spends what it cannot know to be its own.
+//!
+//! Cancel safety: dropping [`Exchange::run`] is a crash; the claims expire by themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_domain::Channel;
+use bongsu_policy::pacing::AccountKey;
+use bongsu_policy::pacing::share::{Claim, GRANT_MS, KEPT_MS, Share};
+use bongsu_runtime::{Clock, Shutdown};
+use bongsu_schemas::records::RateShare;
+use bongsu_schemas::{Codec, DecodeError, Millis, SchemaLookup, learn_missing};
+use bongsu_stream::error::ProduceError;
+use bongsu_stream::port::{
+    Cluster, Follower, From, Headers, Isolation, Outgoing, Producer, Record, TailRange,
+    TopicPartition,
+};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+
+use super::Pacing;
+use crate::error::DispatchError;
+
+/// How often shares are put into force and new accounts and pauses looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// Between two claims; a worker that lacks units claims after a quarter of it.
+const CLAIM_MS: i64 = 1_000;
+/// What was said longer ago than this has expired on any clock.
+const READ_BACK_MS: i64 = 60_000 + KEPT_MS;
+/// A worker without demand keeps this part of the limit, so that it can begin.
+const IDLE_PART: u32 = 50;
+/// Pause before a follower that failed begins again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a writer's schema may stay unknown.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Claims on their way; more would mean that Kafka has not answered for minutes.
+const UNANSWERED: usize = 1_024;
+
+/// What the exchange works with.
+pub struct Exchange {
+    /// The log.
+    pub cluster: Arc<dyn Cluster>,
+    /// The `limits` topic.
+    pub topic: Arc<str>,
+    /// Reads and writes shares.
+    pub codec: Arc<Codec>,
+    /// Finds schemas that are missing.
+    pub schemas: Arc<dyn SchemaLookup>,
+    /// The channel.
+    pub channel: Channel,
+    /// This process.
+    pub worker_id: Arc<str>,
+    /// Name of the public IP address that it shares with others.
+    pub egress: String,
+    /// Time.
+    pub clock: Clock,
+    /// What is paced.
+    pub pacing: Arc<Pacing>,
+}
+
+/// Whose limit it is.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Account(AccountKey),
+    Egress,
+}
+
+/// One limit, or an account without one whose pauses are told.
+struct Scope {
+    share: Share,
+    /// None while nothing of it was sent from here; others' claims are kept all the same.
+    owner: Option<Owner>,
+    limit: u32,
+    claims_at: i64,
+    claimed_at: i64,
+    paused_until: i64,
+}
+
+/// The state of a running exchange.
+struct Running {
+    exchange: Exchange,
+    /// Names this life of the process.
+    life: String,
+    epoch: i64,
+    producer: Arc<dyn Producer>,
+    scopes: BTreeMap<String, Scope>,
+    written: FuturesUnordered<BoxFuture<'static, Result<i64, ProduceError>>>,
+}
+
+impl Exchange {
+    /// Exchanges shares until the shutdown; request it when the owners have ended.
+    ///
+    /// # Errors
+    /// [`DispatchError`]; the process should be restarted.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), DispatchError> {
+        let epoch = self.clock.now_millis();
+        let mut running = Running {
+            life: life(&self.worker_id, epoch),
+            epoch,
+            producer: self.cluster.producer(Duration::ZERO)?,
+            scopes: BTreeMap::new(),
+            written: FuturesUnordered::new(),
+            exchange: self,
+        };
+        let mut from = From::Time(epoch - READ_BACK_MS);
+        loop {
+            let mut follower = running.follow(from)?;
+            match running
+                .serve(follower.as_mut(), &mut from, &shutdown)
+                .await?
+            {
+                Served::Stopped => return Ok(()),
+                Served::Interrupted => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+}
+
+/// Why the exchange stopped serving.
+enum Served {
+    Stopped,
+    Interrupted,
+}
+
+impl Running {
+    fn follow(&self, from: From) -> Result<Box<dyn Follower>, DispatchError> {
+        let range = TailRange {
+            partition: TopicPartition::new(Arc::clone(&self.exchange.topic), 0),
+            from,
+            until: None,
+        };
+        Ok(self
+            .exchange
+            .cluster
+            .follow(vec![range], Isolation::Uncommitted)?)
+    }
+
+    async fn serve(
+        &mut self,
+        follower: &mut dyn Follower,
+        from: &mut From,
+        shutdown: &Shutdown,
+    ) -> Result<Served, DispatchError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Every branch is cancel safe: the follower and the writes lose nothing.
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => {
+                    self.leave().await;
+                    return Ok(Served::Stopped);
+                }
+                _ = tick.tick() => self.tick(),
+                records = follower.next() => match records {
+                    Ok(records) => {
+                        for record in records {
+                            self.read(&record).await?;
+                            *from = From::Offset(record.offset + 1);
+                        }
+                        self.enforce();
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "shares of limits cannot be read; they run out");
+                        self.enforce();
+                        return Ok(Served::Interrupted);
+                    }
+                },
+                Some(written) = self.written.next(), if !self.written.is_empty() => {
+                    if let Err(error) = written {
+                        tracing::warn!(%error, "a claim on a limit was not written");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self, record: &Record) -> Result<(), DispatchError> {
+        let Some(value) = record.value.as_deref() else {
+            return Ok(());
+        };
+        let said = match self.exchange.codec.decode::<RateShare>(value) {
+            Ok(said) => said,
+            Err(DecodeError::UnknownSchema(reference)) => {
+                let codec = &self.exchange.codec;
+                let schemas = self.exchange.schemas.as_ref();
+                learn_missing(codec, schemas, reference, PATIENCE)
+                    .await
+                    .map_err(DispatchError::Shares)?;
+                codec
+                    .decode::<RateShare>(value)
+                    .map_err(|e| DispatchError::Shares(e.to_string()))?
+            }
+            Err(error) => return Err(DispatchError::Shares(error.to_string())),
+        };
+        if self.is_ours(&said.scope) {
+            self.take_in(said, record.timestamp);
+        }
+        Ok(())
+    }
+
+    /// Whether a scope concerns this channel, and this process's exit.
+    fn is_ours(&self, scope: &str) -> bool {
+        let channel = self.exchange.channel.as_str();
+        let account = format!("account:{channel}/");
+        scope.starts_with(&account) || scope == self.egress_scope()
+    }
+
+    fn egress_scope(&self) -> String {
+        format!("egress:{}/{}", self.exchange.channel, self.exchange.egress)
+    }
+
+    fn take_in(&mut self, said: RateShare, at: i64) {
+        let worker = life(&said.worker_id, said.epoch);
+        let scope = self
+            .scopes
+            .entry(said.scope)
+            .or_insert_with(|| Scope::new(&self.life));
+        if said.limit > 0 {
+            let units = |n: i32| u32::try_from(n).unwrap_or(0);
+            let claim = Claim {
+                sequence: said.sequence.unsigned_abs(),
+                demand: units(said.demand),
+                claimed: units(said.claimed),
+                limit: units(said.limit),
+                left: said.left,
+            };
+            scope.share.read(&worker, claim, at);
+        }
+        if let Some(Millis(until)) = said.paused_until {
+            scope.paused_until = scope.paused_until.max(until);
+            if let Some(owner) = scope.owner {
+                pause(&self.exchange.pacing, owner, until);
+            }
+        }
+    }
+
+    /// Takes new accounts up, tells of pauses, claims what is due, and puts shares into force.
+    fn tick(&mut self) {
+        self.discover();
+        let now = self.exchange.clock.now_millis();
+        let mut said = Vec::new();
+        for (name, scope) in &mut self.scopes {
+            let Some(owner) = scope.owner else { continue };
+            let paused = paused(&self.exchange.pacing, owner);
+            let tells = paused > scope.paused_until.max(now);
+            scope.paused_until = scope.paused_until.max(paused);
+            if scope.limit == 0 && !tells {
+                continue;
+            }
+            if now >= scope.claims_at || tells {
+                let (claim, using) = scope.claim(now, &self.exchange.pacing, owner);
+                said.push((name.clone(), claim, using, tells.then_some(paused)));
+            }
+        }
+        self.enforce();
+        for (scope, claim, using, paused) in said {
+            self.say(scope, claim, using, paused);
+        }
+    }
+
+    fn discover(&mut self) {
+        let channel = self.exchange.channel;
+        let (accounts, egress) = {
+            let pacer = self.exchange.pacing.lock();
+            let accounts: Vec<_> = pacer
+                .accounts()
+                .map(|(key, name, limits)| {
+                    let scope = format!("account:{channel}/{name}");
+                    (scope, Owner::Account(key), limits.per_second.unwrap_or(0))
+                })
+                .collect();
+            (accounts, pacer.egress_limit().unwrap_or(0))
+        };
+        let exit = (self.egress_scope(), Owner::Egress, egress);
+        for (name, owner, limit) in accounts.into_iter().chain([exit]) {
+            let scope = self
+                .scopes
+                .entry(name)
+                .or_insert_with(|| Scope::new(&self.life));
+            if scope.owner.is_none() {
+                scope.owner = Some(owner);
+                scope.limit = limit;
+                scope.share.configure(limit);
+                pause(&self.exchange.pacing, owner, scope.paused_until);
+            }
+        }
+    }
+
+    /// Tells the pacer what may be spent now.
+    fn enforce(&self) {
+        let now = self.exchange.clock.now_millis();
+        let mut pacer = self.exchange.pacing.lock();
+        for scope in self.scopes.values().filter(|s| s.limit > 0) {
+            let units = scope.share.spendable(now);
+            match scope.owner {
+                Some(Owner::Account(key)) => pacer.share(key, units),
+                Some(Owner::Egress) => pacer.share_egress(units),
+                None => {}
+            }
+        }
+    }
+
+    fn say(&self, scope: String, claim: Claim, using: u32, paused: Option<i64>) {
+        if self.written.len() >= UNANSWERED {
+            return;
+        }
+        let now = self.exchange.clock.now_millis();
+        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let key = format!("{scope}\u{1f}{}", self.exchange.worker_id);
+        let said = RateShare {
+            scope,
+            worker_id: self.exchange.worker_id.to_string(),
+            epoch: self.epoch,
+            sequence: i64::try_from(claim.sequence).unwrap_or(i64::MAX),
+            limit: int(claim.limit),
+            demand: int(claim.demand),
+            using: int(using),
+            claimed: int(claim.claimed),
+            left: claim.left,
+            expires_at: Some(Millis(now + GRANT_MS)),
+            paused_until: paused.map(Millis),
+        };
+        let value = match self.exchange.codec.encode(&said) {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::error!(%error, "a claim on a limit cannot be encoded");
+                return;
+            }
+        };
+        self.written.push(self.producer.send(Outgoing {
+            topic: Arc::clone(&self.exchange.topic),
+            partition: 0,
+            key: Some(key.into_bytes().into()),
+            value: Some(value),
+            headers: Headers::default(),
+        }));
+    }
+
+    /// Gives up at once what nothing is held of; the rest expires.
+    async fn leave(&mut self) {
+        let now = self.exchange.clock.now_millis();
+        let mut said = Vec::new();
+        for (name, scope) in &mut self.scopes {
+            let Some(owner) = scope.owner.filter(|_| scope.limit > 0) else {
+                continue;
+            };
+            if usage(&self.exchange.pacing, owner, now).held == 0 {
+                said.push((name.clone(), scope.share.leave()));
+            }
+        }
+        self.enforce();
+        for (scope, claim) in said {
+            self.say(scope, claim, 0, None);
+        }
+        if self.producer.drain(AGAIN).await.is_err() {
+            tracing::debug!("the last words on limits were not acknowledged; the claims expire");
+        }
+    }
+}
+
+impl Scope {
+    fn new(life: &str) -> Self {
+        Self {
+            share: Share::new(life, 0),
+            owner: None,
+            limit: 0,
+            claims_at: i64::MIN,
+            claimed_at: i64::MIN,
+            paused_until: i64::MIN,
+        }
+    }
+
+    /// The next claim, and what is held.
+    fn claim(&mut self, now: i64, pacing: &Pacing, owner: Owner) -> (Claim, u32) {
+        let usage = usage(pacing, owner, now);
+        let span = now.saturating_sub(self.claimed_at).clamp(100, 10_000);
+        let granted = i64::from(usage.granted).saturating_mul(1_000) / span;
+        let rate = u32::try_from(granted).unwrap_or(u32::MAX);
+        let wanted = if usage.wanted_more {
+            // It may be far more: twice as much each time.
+            rate.saturating_mul(2).saturating_add(self.limit / 4)
+        } else {
+            rate.saturating_add(rate / 4)
+        };
+        let demand = wanted.clamp((self.limit / IDLE_PART).max(1), self.limit.max(1));
+        self.claimed_at = now;
+        self.claims_at = now
+            + if usage.wanted_more && self.share.spendable(now) < demand {
+                CLAIM_MS / 4
+            } else {
+                CLAIM_MS
+            };
+        (self.share.claim(now, demand, usage.held), usage.held)
+    }
+}
+
+fn life(worker: &str, epoch: i64) -> String {
+    format!("{worker}\u{1f}{epoch}")
+}
+
+fn usage(pacing: &Pacing, owner: Owner, now: i64) -> bongsu_policy::pacing::Usage {
+    let mut pacer = pacing.lock();
+    match owner {
+        Owner::Account(key) => pacer.usage(now, key),
+        Owner::Egress => pacer.egress_usage(now),
+    }
+}
+
+fn paused(pacing: &Pacing, owner: Owner) -> i64 {
+    let pacer = pacing.lock();
+    match owner {
+        Owner::Account(key) => pacer.paused_until(key),
+        Owner::Egress => pacer.egress_paused_until(),
+    }
+}
+
+fn pause(pacing: &Pacing, owner: Owner, until: i64) {
+    let mut pacer = pacing.lock();
+    match owner {
+        Owner::Account(key) => pacer.pause(key, until),
+        Owner::Egress => pacer.pause_egress(until),
+    }
+}
