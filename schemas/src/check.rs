@@ -8,18 +8,30 @@ use bongsu_domain::{
 
 use crate::records::{self, NotificationEvent};
 
-/// Parses an event from JSON, as `events` and the gateway take it, and names unknown fields.
+/// Unknown fields of one event that are named; the others are counted.
+const NAMED_UNKNOWN: usize = 20;
+
+/// Parses an event from JSON, as `events` and the gateway take it, and names unknown fields: the
+/// first [`NAMED_UNKNOWN`] by their paths, clipped, so that no event makes a report larger than
+/// itself.
 ///
 /// # Errors
 /// What is wrong, with the path of the field where JSON tells it.
 pub fn parse_json_event(text: &[u8]) -> Result<NotificationEvent, Faults> {
     let mut faults = Faults::default();
     let mut unknown = Vec::new();
+    let mut unnamed = 0_usize;
     let mut track = serde_path_to_error::Track::new();
     let mut json = serde_json::Deserializer::from_slice(text);
     let parsed: Result<NotificationEvent, _> = serde_ignored::deserialize(
         serde_path_to_error::Deserializer::new(&mut json, &mut track),
-        |path| unknown.push(path.to_string()),
+        |path| {
+            if unknown.len() < NAMED_UNKNOWN {
+                unknown.push(clip(&path.to_string().replace(".?", "")));
+            } else {
+                unnamed += 1;
+            }
+        },
     );
     match parsed {
         Err(e) => {
@@ -41,9 +53,16 @@ pub fn parse_json_event(text: &[u8]) -> Result<NotificationEvent, Faults> {
             }
             for field in unknown {
                 faults.add(
-                    field.replace(".?", ""),
+                    field,
                     FaultCode::Invalid,
                     "unknown field; see docs/publishing.md for the fields there are",
+                );
+            }
+            if unnamed > 0 {
+                faults.add(
+                    "(event)",
+                    FaultCode::Invalid,
+                    format!("and {unnamed} more unknown fields"),
                 );
             }
             if faults.is_empty() {

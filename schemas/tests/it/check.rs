@@ -60,3 +60,17 @@ fn json_names_unknown_fields_and_wrong_types() {
     let event = parse_json_event(br#"{"expires_at":"2026-11-24T09:00:00Z"}"#).unwrap();
     assert_eq!(event.expires_at, Some(Millis(1_795_510_800_000)));
 }
+
+#[test]
+fn a_thousand_unknown_fields_are_counted_and_the_first_are_named() {
+    let mut fields: Vec<String> = (0..1_000).map(|n| format!("\"x{n:04}\":1")).collect();
+    fields.push(format!("\"{}\":1", "y".repeat(10_000)));
+    let text = format!("{{\"id\":\"e\",{}}}", fields.join(","));
+    let faults = parse_json_event(text.as_bytes()).unwrap_err();
+    assert_eq!(faults.0.len(), 21);
+    assert_eq!(faults.0[0].field, "x0000");
+    assert_eq!(faults.0[20].message, "and 981 more unknown fields");
+    let long = format!("{{\"{}\":1}}", "y".repeat(10_000));
+    let faults = parse_json_event(long.as_bytes()).unwrap_err();
+    assert_eq!(faults.0[0].field.len(), 64);
+}
