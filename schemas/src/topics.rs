@@ -35,6 +35,12 @@ impl Topics {
         self.name(&format!("events{}", class.topic_suffix()))
     }
 
+    /// Fanout's notes of which events of a class it has seen.
+    #[must_use]
+    pub fn seen(&self, class: Class) -> Arc<str> {
+        self.name(&format!("seen{}", class.topic_suffix()))
+    }
+
     /// Deliveries of a channel and class.
     #[must_use]
     pub fn deliveries(&self, channel: Channel, class: Class) -> Arc<str> {

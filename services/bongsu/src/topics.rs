@@ -39,6 +39,12 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
         "message.timestamp.type".to_owned(),
         "LogAppendTime".to_owned(),
     );
+    // No note is needed once its events are out of the longest window (24 h) there can be.
+    let mut seen = kept(RECORD_BYTES, bongsu_runtime::Duration::secs(25 * 3_600));
+    seen.insert(
+        "message.timestamp.type".to_owned(),
+        "LogAppendTime".to_owned(),
+    );
     // A checkpoint of a pinned partition may be large; parked deliveries carry headers of their own.
     let journal = kept(DEAD_LETTER_BYTES, settings.retention);
     let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
@@ -46,6 +52,7 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
     let mut out: Vec<(Arc<str>, i32, BTreeMap<String, String>)> = Vec::new();
     for class in Class::ALL {
         out.push((topics.events(*class), n, events.clone()));
+        out.push((topics.seen(*class), n, seen.clone()));
         for channel in Channel::ALL {
             out.push((topics.deliveries(*channel, *class), n, data.clone()));
             out.push((topics.journal(*channel, *class), n, journal.clone()));

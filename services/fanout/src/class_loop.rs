@@ -6,25 +6,27 @@ use std::time::Duration;
 
 use bongsu_domain::{Reason, Settled};
 use bongsu_policy::{Repeat, Repeats};
-use bongsu_runtime::{Clock, Shutdown};
+use bongsu_runtime::{Shutdown, TaskDied, Tasks};
 use bongsu_schemas::{Codec, EncodeError, SchemaLookup, SchemaRef, learn_missing};
 use bongsu_stream::dead_letters::dead_letter;
 use bongsu_stream::error::TransactionError;
 use bongsu_stream::port::{
-    Commit, Committed, GroupConsumer, GroupEvent, Outgoing, Record, TopicPartition,
+    Commit, Committed, GroupConsumer, GroupEvent, Headers, Outgoing, Record, TopicPartition,
 };
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::digest::Seen;
 use crate::error::FanoutError;
 use crate::expand::Expander;
 use crate::lookup::RecipientLookup;
 use crate::metrics::FanoutMetrics;
 use crate::read::{Accepted, Reading, RefusedEvent, read};
-use crate::rebuild::Rebuild;
+use crate::rebuild::{Past, Rebuild};
+use crate::trail::Trail;
 use crate::transactions::{Job, submit};
 
 /// Pause before an aborted transaction is tried again.
@@ -45,8 +47,6 @@ pub struct Limits {
     pub window_records: usize,
     /// Bytes of events one partition may hold.
     pub window_bytes: usize,
-    /// Width of the window in which ids are remembered, milliseconds.
-    pub repeat_window_ms: i64,
     /// How long a schema may stay unknown.
     pub schema_patience: Duration,
 }
@@ -65,12 +65,12 @@ pub struct Parts {
     pub expander: Arc<Expander>,
     /// Finds addresses.
     pub lookup: Arc<dyn RecipientLookup>,
-    /// Reads seen ids back; its `since` is set at each assignment.
+    /// Finds out what was seen before.
     pub rebuild: Rebuild,
+    /// Rebuilds that run at once at an assignment.
+    pub rebuilders: usize,
     /// Dead letter topic and its number of partitions.
     pub dead_letters: (Arc<str>, i32),
-    /// Time.
-    pub clock: Clock,
     /// Instruments.
     pub metrics: FanoutMetrics,
     /// Bounds.
@@ -85,6 +85,8 @@ enum Fate {
 struct Slot {
     offset: i64,
     bytes: usize,
+    /// What is to be noted when it is committed, for an event that counts as seen.
+    seen: Option<Seen>,
     fate: Fate,
 }
 
@@ -94,6 +96,7 @@ struct Lane {
     backlog: VecDeque<Record>,
     slots: VecDeque<Slot>,
     repeats: Option<Repeats>,
+    trail: Trail,
     fetching_schema: bool,
     bytes: usize,
     paused: bool,
@@ -122,7 +125,7 @@ struct SchemaAnswer {
 
 struct Rebuilt {
     epoch: u64,
-    sets: BTreeMap<TopicPartition, Repeats>,
+    pasts: BTreeMap<TopicPartition, Past>,
 }
 
 type Running = BoxFuture<'static, Result<(), TransactionError>>;
@@ -133,7 +136,7 @@ pub struct ClassLoop {
     lanes: BTreeMap<TopicPartition, Lane>,
     lookups: FuturesUnordered<BoxFuture<'static, Found>>,
     schemas: FuturesUnordered<BoxFuture<'static, SchemaAnswer>>,
-    rebuilds: FuturesUnordered<BoxFuture<'static, Rebuilt>>,
+    rebuilds: FuturesUnordered<BoxFuture<'static, Result<Rebuilt, TaskDied>>>,
     flying: Option<(Running, Vec<Part>, Instant)>,
     last_start: Option<Instant>,
     releases: Vec<u64>,
@@ -179,7 +182,7 @@ impl ClassLoop {
                 result = running(self.flying.as_mut()) => self.land(result)?,
                 Some(found) = self.lookups.next(), if !self.lookups.is_empty() => self.found(found)?,
                 Some(rebuilt) = self.rebuilds.next(), if !self.rebuilds.is_empty() => {
-                    self.rebuilt(rebuilt);
+                    self.rebuilt(rebuilt?);
                 }
                 Some(answer) = self.schemas.next(), if !self.schemas.is_empty() => {
                     self.schema_answered(answer);
@@ -250,6 +253,7 @@ impl ClassLoop {
                 && let Some(slot) = lane.slots.pop_front()
             {
                 lane.bytes -= slot.bytes;
+                lane.trail.pass(slot.offset, slot.seen);
                 part.next_offset = slot.offset + 1;
                 if let Fate::Ready(records) = slot.fate {
                     // An offset alone counts too: thousands of repeats must not make one
@@ -259,6 +263,15 @@ impl ClassLoop {
                 }
             }
             if part.next_offset >= 0 {
+                for stretch in lane.trail.stretches(part.next_offset) {
+                    part.records.push(Outgoing {
+                        topic: Arc::clone(&self.parts.rebuild.seen),
+                        partition: tp.partition,
+                        key: None,
+                        value: Some(stretch.encode(tp)),
+                        headers: Headers::default(),
+                    });
+                }
                 parts.push(part);
             }
         }
@@ -377,28 +390,30 @@ impl ClassLoop {
                 backlog: VecDeque::new(),
                 slots: VecDeque::new(),
                 repeats: None,
+                trail: Trail::default(),
                 fetching_schema: false,
                 bytes: 0,
                 paused: false,
             };
             self.lanes.insert(tp.clone(), lane);
         }
-        let mut rebuild = self.parts.rebuild.clone();
-        rebuild.since = self.parts.clock.now_millis() - self.parts.limits.repeat_window_ms;
-        self.rebuilds.push(Box::pin(async move {
-            Rebuilt {
-                epoch,
-                sets: rebuild.run(assigned).await,
-            }
-        }));
+        // In shares, each on a task of its own: decoding may take more than one core, and a
+        // partition starts when its share is read.
+        let share = assigned.len().div_ceil(self.parts.rebuilders.max(1));
+        for share in assigned.chunks(share.max(1)) {
+            let (rebuild, share) = (self.parts.rebuild.clone(), share.to_vec());
+            self.rebuilds
+                .push(Box::pin(rebuild_apart(rebuild, share, epoch)));
+        }
     }
 
     fn rebuilt(&mut self, rebuilt: Rebuilt) {
-        for (tp, set) in rebuilt.sets {
+        for (tp, past) in rebuilt.pasts {
             if let Some(lane) = self.lanes.get_mut(&tp)
                 && lane.epoch == rebuilt.epoch
             {
-                lane.repeats = Some(set);
+                lane.repeats = Some(past.repeats);
+                lane.trail = past.trail;
             }
         }
     }
@@ -464,15 +479,15 @@ impl ClassLoop {
                 let client = client_of(&record);
                 self.parts.metrics.rehomed(&client);
                 let moved = self.parts.expander.rehome(&record, home);
-                self.push(tp, &record, Fate::Ready(vec![moved]));
+                self.push(tp, &record, None, Fate::Ready(vec![moved]));
             }
             Reading::Refused(refused) => {
                 let records = self.refuse(&record, &refused);
-                self.push(tp, &record, Fate::Ready(records));
+                self.push(tp, &record, None, Fate::Ready(records));
             }
             Reading::Unreadable { reason, detail } => {
                 let letter = self.letter(&record, reason, &detail);
-                self.push(tp, &record, Fate::Ready(vec![letter]));
+                self.push(tp, &record, None, Fate::Ready(vec![letter]));
             }
             Reading::NeedsSchema(reference) => self.fetch_schema(tp, record, reference),
         }
@@ -486,10 +501,16 @@ impl ClassLoop {
             return;
         };
         let epoch = lane.epoch;
-        match repeats.observe(accepted.key, accepted.content, record.timestamp) {
+        let seen = Seen {
+            offset: record.offset,
+            at: record.timestamp,
+            key: accepted.key,
+            content: accepted.content,
+        };
+        match repeats.observe(seen.key, seen.content, seen.at) {
             Repeat::Same => {
                 self.parts.metrics.repeated();
-                self.push(tp, &record, Fate::Ready(Vec::new()));
+                self.push(tp, &record, Some(seen), Fate::Ready(Vec::new()));
             }
             Repeat::Conflict => {
                 let refused = RefusedEvent {
@@ -499,10 +520,10 @@ impl ClassLoop {
                     detail: "this id came earlier from this sender with other content; give every event its own id".to_owned(),
                 };
                 let records = self.refuse(&record, &refused);
-                self.push(tp, &record, Fate::Ready(records));
+                self.push(tp, &record, None, Fate::Ready(records));
             }
             Repeat::First => {
-                self.push(tp, &record, Fate::LookingUp);
+                self.push(tp, &record, Some(seen), Fate::LookingUp);
                 let expander = Arc::clone(&self.parts.expander);
                 let metrics = self.parts.metrics.clone();
                 let resolve = self.parts.lookup.resolve(Arc::clone(&accepted.event));
@@ -543,11 +564,12 @@ impl ClassLoop {
         Ok(())
     }
 
-    fn push(&mut self, tp: &TopicPartition, record: &Record, fate: Fate) {
+    fn push(&mut self, tp: &TopicPartition, record: &Record, seen: Option<Seen>, fate: Fate) {
         if let Some(lane) = self.lanes.get_mut(tp) {
             lane.slots.push_back(Slot {
                 offset: record.offset,
                 bytes: size_of(record),
+                seen,
                 fate,
             });
         }
@@ -616,9 +638,26 @@ impl ClassLoop {
         {
             tracing::warn!(reference = %answer.reference, "an event's schema stays unknown");
             let letter = self.letter(&record, "unknown_schema", &why);
-            self.push(&answer.partition, &record, Fate::Ready(vec![letter]));
+            self.push(&answer.partition, &record, None, Fate::Ready(vec![letter]));
         }
     }
+}
+
+async fn rebuild_apart(
+    rebuild: Rebuild,
+    share: Vec<(TopicPartition, Option<Committed>)>,
+    epoch: u64,
+) -> Result<Rebuilt, TaskDied> {
+    let (done, pasts) = oneshot::channel();
+    let mut tasks = Tasks::new();
+    tasks.spawn("rebuild", async move {
+        // Whoever waits may be gone by now.
+        drop(done.send(rebuild.run(&share).await));
+        Ok::<_, std::convert::Infallible>(())
+    });
+    tasks.join().await?;
+    let pasts = pasts.await.unwrap_or_default();
+    Ok(Rebuilt { epoch, pasts })
 }
 
 fn client_of(record: &Record) -> String {

@@ -8,9 +8,13 @@
 //!
 //! One [`class_loop`] per class. Decisions are pure ([`read`], [`expand`]); the transaction holds the
 //! records and the offsets, so a crash at any point leaves either both or none.
+//!
+//! Who takes a partition over must know what was seen in it: [`digest`] is what a transaction notes of
+//! it in `seen`, [`trail`] how the notes join, [`rebuild`] how they are read.
 
 pub mod class_loop;
 pub mod config;
+pub mod digest;
 pub mod error;
 pub mod expand;
 pub mod lookup;
@@ -18,6 +22,7 @@ pub mod metrics;
 pub mod read;
 pub mod rebuild;
 pub mod service;
+pub mod trail;
 pub mod transactions;
 
 pub use config::Settings;

@@ -89,14 +89,17 @@ pub async fn run(
             rebuild: Rebuild {
                 cluster: Arc::clone(&resources.cluster),
                 codec: Arc::clone(&resources.codec),
+                schemas: Arc::clone(&resources.schemas),
+                schema_patience: settings.schema_patience.0,
+                seen: resources.topics.seen(*class),
                 partitions,
                 window_ms: repeat_window_ms,
-                since: 0,
+                clock: resources.clock,
             },
+            rebuilders: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             dead_letters: (resources.topics.dead_letters(), dead_letter_partitions),
-            clock: resources.clock,
             metrics: FanoutMetrics::new(&resources.metrics, *class),
-            limits: limits(&settings, repeat_window_ms),
+            limits: limits(&settings),
         });
         loops.spawn(class.as_str(), class_loop.run(shutdown.child()));
     }
@@ -107,14 +110,13 @@ pub async fn run(
     Ok(())
 }
 
-fn limits(settings: &Settings, repeat_window_ms: i64) -> Limits {
+fn limits(settings: &Settings) -> Limits {
     Limits {
         commit_interval: settings.commit_interval.0,
         commit_records: settings.commit_records,
         lookups_in_flight: settings.lookups_in_flight,
         window_records: settings.window_records,
         window_bytes: settings.window_size.0,
-        repeat_window_ms,
         schema_patience: settings.schema_patience.0,
     }
 }
@@ -126,6 +128,7 @@ async fn check_topics(resources: &Resources) -> Result<(i32, i32), FanoutError> 
     let mut equal: Vec<String> = Vec::new();
     for class in Class::ALL {
         equal.push(topics.events(*class).to_string());
+        equal.push(topics.seen(*class).to_string());
         equal.extend(
             Channel::ALL
                 .iter()

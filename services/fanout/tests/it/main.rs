@@ -6,5 +6,6 @@
     reason = "tests"
 )]
 
+mod takeover;
 mod walk;
 mod world;

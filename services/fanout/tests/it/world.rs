@@ -58,6 +58,7 @@ impl World {
         let mut names = vec![t.results(), t.dead_letters()];
         for class in Class::ALL {
             names.push(t.events(*class));
+            names.push(t.seen(*class));
             names.extend(Channel::ALL.iter().map(|c| t.deliveries(*c, *class)));
         }
         for name in names {

@@ -108,6 +108,7 @@ impl World {
         ];
         for class in Class::ALL {
             names.push(t.events(*class));
+            names.push(t.seen(*class));
             for channel in Channel::ALL {
                 names.push(t.deliveries(*channel, *class));
                 names.push(t.journal(*channel, *class));
