@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod measure;
 mod takeover;
 mod walk;
 mod world;
