@@ -6,6 +6,8 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -25,7 +27,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const SEND_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is published.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Load {
     /// Before every sender's name; different in every scenario.
     pub(crate) run: String,
@@ -36,6 +38,39 @@ pub(crate) struct Load {
     pub(crate) gateway: String,
     pub(crate) bootstrap: String,
     pub(crate) simulator: String,
+    /// What the publishers note of every event.
+    pub(crate) stamps: Stamps,
+}
+
+/// When each event was handed to a client and, by HTTP, acknowledged: by the wall clock in
+/// microseconds, so that a publisher's own lateness is told from the pipeline's.
+#[derive(Debug)]
+pub(crate) struct Stamps(Vec<[AtomicU64; 2]>);
+
+impl Stamps {
+    /// For this many events.
+    pub(crate) fn new(events: usize) -> Self {
+        Self((0..events).map(|_| Default::default()).collect())
+    }
+
+    fn sent(&self, i: usize) {
+        if let Some([sent, _]) = self.0.get(i) {
+            sent.store(wall_us(), Relaxed);
+        }
+    }
+
+    fn acknowledged(&self, i: usize) {
+        if let Some([_, acknowledged]) = self.0.get(i) {
+            acknowledged.store(wall_us(), Relaxed);
+        }
+    }
+
+    /// Of event `i`; 0 where nothing is known.
+    pub(crate) fn of(&self, i: usize) -> (u64, u64) {
+        self.0.get(i).map_or((0, 0), |[sent, ack]| {
+            (sent.load(Relaxed), ack.load(Relaxed))
+        })
+    }
 }
 
 impl Load {
@@ -72,6 +107,18 @@ impl Load {
         (0..self.events)
             .filter(|i| mine(self.place(*i).0))
             .collect()
+    }
+
+    /// When event `i` was due, by the wall clock; none in a closed loop.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "microseconds of a drill"
+    )]
+    pub(crate) fn due_us(&self, published: Published, i: usize) -> Option<u64> {
+        self.rate
+            .map(|rate| published.begin_us + (i as f64 / rate * 1e6) as u64)
     }
 
     fn due(&self, begin: Instant, i: usize) -> Option<Instant> {
@@ -135,6 +182,7 @@ async fn over_http(load: &Load, k: usize, begin: Instant) -> anyhow::Result<()> 
             .max(1);
         let (batch, later) = rest.split_at(ready);
         rest = later;
+        batch.iter().for_each(|i| load.stamps.sent(*i));
         let body: Vec<Value> = batch.iter().map(|i| load.event(*i)).collect();
         let body = serde_json::to_vec(&body)?;
         loop {
@@ -145,7 +193,10 @@ async fn over_http(load: &Load, k: usize, begin: Instant) -> anyhow::Result<()> 
                 .send()
                 .await;
             match answer {
-                Ok(answer) if answer.status().is_success() => break,
+                Ok(answer) if answer.status().is_success() => {
+                    batch.iter().for_each(|i| load.stamps.acknowledged(*i));
+                    break;
+                }
                 Ok(answer) if answer.status().is_client_error() => {
                     anyhow::bail!("{}: {}", answer.status(), answer.text().await?);
                 }
@@ -199,6 +250,7 @@ async fn with_kcat(load: &Load, begin: Instant) -> anyhow::Result<()> {
             lines.clear();
             tokio::time::sleep_until(due).await;
         }
+        load.stamps.sent(i);
         let (s, _) = load.place(i);
         lines.extend_from_slice(load.sender(s).as_bytes());
         lines.push(b'\t');

@@ -13,6 +13,7 @@
 
 mod audit;
 mod damage;
+mod events_order;
 mod kills;
 mod load;
 mod processes;

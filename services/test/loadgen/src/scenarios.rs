@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 
 use crate::audit::{Audit, Outcomes, Request, audit, requests, results_ends, wait_for_outcomes};
 use crate::damage;
+use crate::events_order;
 use crate::kills::{Kill, allowance};
-use crate::load::{Load, Published, publish, wall_us};
+use crate::load::{Load, Published, Stamps, publish, wall_us};
 use crate::world::World;
 use crate::{Arguments, Drill, Story};
 
@@ -31,6 +32,8 @@ pub(crate) struct Result_ {
     duplicates: usize,
     duplicate_bound: usize,
     order_violations: usize,
+    /// The same by offset in `events`.
+    offset_violations: usize,
     seconds: f64,
     cpu_us_per_notification: f64,
     /// Whether every promise of the scenario held.
@@ -93,6 +96,8 @@ struct Finished {
     outcomes: Outcomes,
     cpu_us_per_service: BTreeMap<String, f64>,
     published: Published,
+    offset_violations: usize,
+    hops: Value,
 }
 
 impl Drills {
@@ -148,6 +153,7 @@ impl Drills {
             gateway: format!("http://127.0.0.1:{}", self.world.gateway_port),
             bootstrap: self.world.bootstrap.clone(),
             simulator: self.world.simulator.clone(),
+            stamps: Stamps::new(events),
         });
         println!(
             "{run}: {} events of {senders} senders, {}",
@@ -178,6 +184,10 @@ impl Drills {
         let outcomes = wait_for_outcomes(&mut self.world, &load, &since, PATIENCE).await?;
         let requests = requests(&self.world).await?;
         let audit = audit(&load, published, &requests, &outcomes)?;
+        let places = |topic| events_order::places(&self.world, &load, published, topic);
+        let events = places("bongsu.events").await?;
+        let deliveries = places("bongsu.deliveries.webhook").await?;
+        let hops = events_order::hops(&load, published, &requests, (&events, &deliveries))?;
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a drill")]
         let cpu_us_per_service = self
             .world
@@ -190,6 +200,8 @@ impl Drills {
             .collect();
         Ok(Finished {
             audit,
+            offset_violations: events_order::violations(&requests, &events),
+            hops,
             requests,
             outcomes,
             cpu_us_per_service,
@@ -209,6 +221,7 @@ impl Drills {
         let a = &finished.audit;
         let kept = a.lost == 0
             && a.order_violations == 0
+            && finished.offset_violations == 0
             && a.duplicates <= bound
             && a.outcomes == a.sent
             && a.not_accepted == 0
@@ -223,6 +236,7 @@ impl Drills {
             duplicates: a.duplicates,
             duplicate_bound: bound,
             order_violations: a.order_violations,
+            offset_violations: finished.offset_violations,
             seconds: a.seconds,
             cpu_us_per_notification: services
                 .filter(|(name, _)| name.as_str() != "simulator")
@@ -270,7 +284,8 @@ impl Drills {
         let finished = self.finish(running).await?;
         let a = &finished.audit;
         let more = json!({"rate": rate, "p50_ms": a.p50_ms, "p99_ms": a.p99_ms, "max_ms": a.max_ms,
-                          "from": "due time of publish to request read by the simulator"});
+                          "from": "due time of publish to request read by the simulator",
+                          "hops": finished.hops});
         self.conclude("open_loop", &finished, 0, true, more);
         Ok(())
     }
