@@ -120,6 +120,16 @@ pub enum AdminError {
     /// The broker does not answer.
     #[error("Kafka does not answer: {0}")]
     Unavailable(String),
+    /// The broker is there, and it or this client breaks off before anything can be asked.
+    #[error("{setting} is refused: {fix}; the client says: {reason}")]
+    NoEntry {
+        /// The setting to look at.
+        setting: &'static str,
+        /// What to do.
+        fix: &'static str,
+        /// What was said while connecting.
+        reason: String,
+    },
     /// The broker said no.
     #[error("Kafka refuses to {what}: {reason}")]
     Refused {

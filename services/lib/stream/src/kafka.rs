@@ -9,6 +9,7 @@ mod consumer;
 mod context;
 mod convert;
 mod ends;
+mod entrance;
 mod producer;
 pub mod settings;
 mod tail;

@@ -14,6 +14,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::context::Plain;
+use super::entrance::Entrance;
 use crate::error::AdminError;
 use crate::port::{PartitionLag, TopicDescription, TopicPartition, TopicSpec};
 
@@ -22,6 +23,9 @@ const REQUEST: Duration = Duration::from_secs(15);
 
 /// How long a new topic may take to be visible everywhere.
 const VISIBLE: Duration = Duration::from_secs(10);
+
+/// How long a ping waits before it listens why there is no answer.
+const ASK: Duration = Duration::from_millis(500);
 
 type Client = AdminClient<Plain>;
 
@@ -270,14 +274,28 @@ fn absolute(offset: Offset) -> Option<i64> {
     }
 }
 
-pub(super) async fn ping(config: ClientConfig, deadline: Duration) -> Result<(), AdminError> {
+pub(super) async fn ping(mut config: ClientConfig, deadline: Duration) -> Result<(), AdminError> {
+    // Of all clients, a consumer tells what happens while it connects; it joins no group here.
+    config.set("group.id", "bongsu-ping-without-group");
     blocking(move || {
-        let client = client(&config)?;
-        client
-            .inner()
-            .fetch_metadata(None, deadline)
-            .map_err(|e| unavailable(&e))?;
-        Ok(())
+        let context = Entrance::default();
+        let client: BaseConsumer<Entrance> =
+            BaseConsumer::from_config_and_context(&config, context.clone())
+                .map_err(|e| unavailable(&e))?;
+        let until = std::time::Instant::now() + deadline;
+        loop {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            match client.fetch_metadata(None, left.min(ASK)) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    // What was heard goes to the context.
+                    while client.poll(Duration::ZERO).is_some() {}
+                    if left <= ASK || context.is_certain() {
+                        return Err(context.refusal().unwrap_or_else(|| unavailable(&error)));
+                    }
+                }
+            }
+        }
     })
     .await
 }

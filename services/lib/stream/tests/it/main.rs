@@ -11,4 +11,5 @@ mod contract;
 mod local_log;
 mod measure;
 mod outage;
+mod secure;
 mod world;

@@ -51,6 +51,10 @@ fn broker() -> &'static str {
 impl Broker {
     /// A broker of a test's own, to be treated badly.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["start"])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("bongsu-kafka-{}", uuid::Uuid::new_v4()));
         let keeper = Command::new("sh")
             .args(["-c", "cat >/dev/null; exec \"$0\" stop --dir \"$1\""])
@@ -66,7 +70,7 @@ impl Broker {
             dir,
             _keeper: Some(keeper),
         };
-        let out = broker.call(&["start"]);
+        let out = broker.call(arguments);
         broker.bootstrap = out.trim().strip_prefix("bootstrap=").unwrap().to_owned();
         broker
     }
@@ -117,10 +121,13 @@ impl World {
     }
 
     pub(crate) fn kafka_at(bootstrap: &str) -> Self {
-        let settings = Settings {
+        Self::kafka_with(Settings {
             bootstrap_servers: bootstrap.to_owned(),
             ..Settings::default()
-        };
+        })
+    }
+
+    pub(crate) fn kafka_with(settings: Settings) -> Self {
         Self {
             cluster: KafkaCluster::connect(settings).unwrap(),
             local: None,
