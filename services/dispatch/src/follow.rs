@@ -31,8 +31,7 @@ pub struct Followed {
 /// Tells owners of receipts that others write, for the time given; then tells them that it is over.
 pub async fn follow_foreign(sources: Sources, mut followed: Vec<Followed>, time: Duration) {
     let until = Instant::now() + time;
-    while let Ok(Err(error)) =
-        tokio::time::timeout_at(until, follow(&sources, &mut followed)).await
+    while let Ok(Err(error)) = tokio::time::timeout_at(until, follow(&sources, &mut followed)).await
     {
         tracing::warn!(%error, "receipts of the former owner cannot be followed");
         tokio::time::sleep(AGAIN).await;

@@ -7,7 +7,8 @@ use bongsu_stream::dead_letters::dead_letter;
 use bongsu_stream::error::ProduceError;
 use bongsu_stream::port::Record;
 
-use super::{Owner, Taken, TakenIn};
+use super::Owner;
+use super::admission::{Taken, TakenIn};
 use crate::error::DispatchError;
 use crate::journal::Source;
 use crate::lane::Progress;

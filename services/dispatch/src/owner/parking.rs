@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 
-use super::{Owner, Pending, Taken, TakenIn, size_of_record};
+use super::admission::{Taken, TakenIn};
+use super::{Owner, Pending, size_of_record};
 use crate::error::DispatchError;
 use crate::intake::{self, Intake};
 use crate::journal::Source;

@@ -1,0 +1,215 @@
+//! Admission: records become deliveries in a sequencer, or what they already are: ended, unreadable,
+//! or at home in the side lane.
+
+use std::sync::Arc;
+
+use bongsu_domain::{Delivery, Outcome, Reason, Settled};
+use bongsu_policy::Admission;
+use bongsu_policy::sequencer::Admitted;
+use bongsu_schemas::{SchemaRef, learn_missing};
+use bongsu_stream::port::Record;
+
+use super::gate::Times;
+use super::{Owner, Pending, size_of_record};
+use crate::intake::{self, Intake};
+use crate::journal::Source;
+use crate::lane::Progress;
+
+/// What is known of a record that is taken in.
+pub(super) struct Taken {
+    pub(super) source: Source,
+    /// None for what could not be read as a delivery.
+    pub(super) delivery: Option<Arc<Delivery>>,
+    pub(super) key: u64,
+    pub(super) tag: u64,
+    pub(super) progress: Progress,
+    pub(super) diverted: bool,
+}
+
+/// What taking a record in came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenIn {
+    /// It ended before, or ends now without an attempt.
+    Ended,
+    /// It waits for its turn.
+    Waits,
+    /// It is to be written to the side lane.
+    Parks,
+}
+
+impl Owner {
+    /// Takes records into the sequencer, in order, until one needs a schema or lies beyond what the
+    /// last commit announced.
+    pub(super) fn admit_backlog(&mut self) {
+        if self.draining || self.sequencers.is_none() || self.schema.is_some() {
+            return;
+        }
+        while let Some(record) = self.backlog.front() {
+            if record.offset >= self.reach {
+                return;
+            }
+            let Some(record) = self.backlog.pop_front() else {
+                return;
+            };
+            match intake::read(&self.shared.codec, &record) {
+                Intake::Delivery(delivery) => self.admit(record, delivery),
+                Intake::Unreadable(reason, detail) => self.put_aside(record, reason, &detail),
+                Intake::NeedsSchema(reference) => {
+                    self.backlog.push_front(record);
+                    self.fetch_schema(reference);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn fetch_schema(&mut self, reference: SchemaRef) {
+        let shared = Arc::clone(&self.shared);
+        self.schema = Some(Box::pin(async move {
+            let learned = learn_missing(
+                &shared.codec,
+                shared.schemas.as_ref(),
+                reference,
+                shared.schema_patience,
+            )
+            .await;
+            (reference, learned)
+        }));
+    }
+
+    pub(super) fn schema_answered(&mut self, reference: SchemaRef, learned: Result<(), String>) {
+        if let Err(why) = learned
+            && let Some(record) = self.backlog.pop_front()
+        {
+            tracing::warn!(%reference, "a delivery's schema stays unknown");
+            self.put_aside(record, "unknown_schema", &why);
+        }
+    }
+
+    fn admit(&mut self, record: Record, delivery: Arc<Delivery>) {
+        let key = delivery.order_key().0;
+        let parks = self.lane.keys.contains(key);
+        let tag = delivery.id.tag();
+        let offset = record.offset;
+        let waits = self
+            .restored
+            .waiting
+            .iter()
+            .find(|w| !w.lane && w.offset == offset && w.tag.cast_unsigned() == tag)
+            .copied();
+        let progress = Progress {
+            attempts: waits.map_or(0, |w| w.attempts.unsigned_abs()),
+            not_before: waits.map_or(0, |w| w.not_before),
+            uncertain: waits.is_some_and(|w| w.uncertain),
+        };
+        let taken = Taken {
+            source: Source::Main,
+            delivery: Some(delivery),
+            key,
+            tag,
+            progress,
+            diverted: parks,
+        };
+        if self.take_in(record, taken) == TakenIn::Parks {
+            self.park(key, offset);
+        }
+    }
+
+    /// Puts a delivery, or what could not be read as one, into a sequencer.
+    pub(super) fn take_in(&mut self, record: Record, taken: Taken) -> TakenIn {
+        let Taken {
+            source,
+            delivery,
+            key,
+            tag,
+            progress,
+            diverted,
+        } = taken;
+        let bytes = size_of_record(&record);
+        let now = self.shared.clock.now_millis();
+        let offset = record.offset;
+        let subject = delivery.as_ref().map(|d| self.shared.pacing.subject(d));
+        let group = subject.map_or(0, |s| s.account.number());
+        let may_have_started = !self.restored.clean
+            && match source {
+                Source::Main => offset < self.restored.reach,
+                Source::Lane => offset < self.lane.restored_end,
+            };
+        let never_twice = delivery
+            .as_ref()
+            .is_some_and(|d| self.shared.never_twice(d));
+        let known_intent = self.restored.intents[source.index()].get(&offset) == Some(&tag);
+        let intended =
+            known_intent || (self.restored.intents_unsure && never_twice && may_have_started);
+        // What ends at once need not wait behind others.
+        let diverted = diverted && !intended;
+        let admission = Admission {
+            offset,
+            key,
+            sender: subject.map_or(0, |s| s.sender),
+            group,
+            cost: subject.map_or(1, |s| s.cost),
+            tag,
+            bytes,
+            expires_at: delivery.as_ref().map_or(i64::MAX, |d| intake::expiry(d).0),
+            attempts: progress.attempts,
+            not_before: progress.not_before,
+            diverted,
+            payload: Pending {
+                delivery,
+                record,
+                bytes,
+                uncertain: progress.uncertain,
+                // One that must not go twice has not gone, or its intent would be known.
+                inherited: may_have_started && !never_twice,
+                guarded: false,
+                subject,
+                times: Times::taken_in(now),
+                failing_since: 0,
+            },
+        };
+        let Some(sequencer) = self.sequencer(source) else {
+            return TakenIn::Ended;
+        };
+        let admitted = sequencer.admit(admission);
+        match admitted {
+            Admitted::Queued => {
+                if source == Source::Main {
+                    self.shared.metrics.admitted(1);
+                }
+            }
+            Admitted::AlreadySettled => {
+                self.shared.metrics.restored();
+                if source == Source::Main {
+                    self.unload(bytes);
+                }
+                return TakenIn::Ended;
+            }
+            Admitted::TagMismatch => {
+                self.shared.metrics.mismatched();
+                tracing::error!(
+                    partition = self.partition,
+                    offset,
+                    ?source,
+                    "another delivery is known to have ended at this offset: was the topic re-created?"
+                );
+            }
+        }
+        if intended {
+            self.end_now(
+                source,
+                offset,
+                Settled {
+                    outcome: Outcome::Unknown,
+                    reason: Reason::NoAnswer,
+                },
+            );
+            return TakenIn::Ended;
+        }
+        if diverted {
+            TakenIn::Parks
+        } else {
+            TakenIn::Waits
+        }
+    }
+}
