@@ -85,7 +85,7 @@ impl Pacing {
         let ceiling = u32::try_from(ceiling).unwrap_or(u32::MAX);
         let mut pacer = Pacer::new(ceiling, provider.egress().per_second, seed);
         if shared {
-            pacer.share_egress(0);
+            pacer.share_egress(0, 0);
         }
         Arc::new(Self {
             pacer: Mutex::new(pacer),
@@ -108,7 +108,7 @@ impl Pacing {
                 limits
             });
             if limited && self.shared {
-                pacer.share(account, 0);
+                pacer.share(account, 0, 0);
             }
             account
         };

@@ -81,7 +81,6 @@ struct Scope {
     owner: Option<Owner>,
     limit: u32,
     claims_at: i64,
-    claimed_at: i64,
     paused_until: i64,
 }
 
@@ -302,9 +301,10 @@ impl Running {
         let mut pacer = self.exchange.pacing.lock();
         for scope in self.scopes.values().filter(|s| s.limit > 0) {
             let units = scope.share.spendable(now);
+            let until = scope.share.expires_at();
             match scope.owner {
-                Some(Owner::Account(key)) => pacer.share(key, units),
-                Some(Owner::Egress) => pacer.share_egress(units),
+                Some(Owner::Account(key)) => pacer.share(key, units, until),
+                Some(Owner::Egress) => pacer.share_egress(units, until),
                 None => {}
             }
         }
@@ -375,7 +375,6 @@ impl Scope {
             owner: None,
             limit: 0,
             claims_at: i64::MIN,
-            claimed_at: i64::MIN,
             paused_until: i64::MIN,
         }
     }
@@ -383,17 +382,15 @@ impl Scope {
     /// The next claim, and what is held.
     fn claim(&mut self, now: i64, pacing: &Pacing, owner: Owner) -> (Claim, u32) {
         let usage = usage(pacing, owner, now);
-        let span = now.saturating_sub(self.claimed_at).clamp(100, 10_000);
-        let granted = i64::from(usage.granted).saturating_mul(1_000) / span;
-        let rate = u32::try_from(granted).unwrap_or(u32::MAX);
+        // What is held is what was spent in the last second: starts come in bursts, so a shorter
+        // look would take the pause between two of them for a lack of demand.
         let wanted = if usage.wanted_more {
             // It may be far more: twice as much each time.
-            rate.saturating_mul(2).saturating_add(self.limit / 4)
+            usage.held.saturating_mul(2).saturating_add(self.limit / 4)
         } else {
-            rate.saturating_add(rate / 4)
+            usage.held.saturating_add(usage.held / 4)
         };
         let demand = wanted.clamp((self.limit / IDLE_PART).max(1), self.limit.max(1));
-        self.claimed_at = now;
         self.claims_at = now
             + if usage.wanted_more && self.share.spendable(now) < demand {
                 CLAIM_MS / 4

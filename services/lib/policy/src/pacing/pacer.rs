@@ -351,20 +351,22 @@ impl Pacer {
         self.accounts.get(usize::from(account.0))?.rate.rate()
     }
 
-    /// This process's share of the account's limit, in units per second. An account without a limit
-    /// has no shares.
-    pub fn share(&mut self, account: AccountKey, units: u32) {
+    /// This process's share of the account's limit, in units per second. It closes by itself at
+    /// `until`, should nobody renew it. An account without a limit has no shares.
+    pub fn share(&mut self, account: AccountKey, units: u32, until: i64) {
         if let Some(account) = self.accounts.get_mut(usize::from(account.0))
             && let Some(window) = &mut account.window
         {
             window.set_limit(units);
+            window.close_at(until);
         }
     }
 
-    /// This process's share of the egress limit.
-    pub const fn share_egress(&mut self, units: u32) {
+    /// This process's share of the egress limit, until then.
+    pub const fn share_egress(&mut self, units: u32, until: i64) {
         if let Some(window) = &mut self.egress.window {
             window.set_limit(units);
+            window.close_at(until);
         }
     }
 

@@ -219,12 +219,18 @@ impl Share {
     /// given up since; nothing once the grant is old.
     #[must_use]
     pub fn spendable(&self, now: i64) -> u32 {
-        let (granted, at) = self.granted;
-        if now >= at.saturating_add(GRANT_MS - DRIFT_MS) {
+        let (granted, _) = self.granted;
+        if now >= self.expires_at() {
             return 0;
         }
         let claimed = self.open.iter().map(|open| open.claimed).min();
         granted.min(self.aim).min(claimed.unwrap_or(u32::MAX))
+    }
+
+    /// Until when, by our clock, what was granted may be spent.
+    #[must_use]
+    pub const fn expires_at(&self) -> i64 {
+        self.granted.1.saturating_add(GRANT_MS - DRIFT_MS)
     }
 
     /// Reads the next record of the log, ours or another's.

@@ -49,6 +49,8 @@ pub struct Window {
     leaving: VecDeque<Leaving>,
     /// The even pace of bulk: when its next unit would be due (microseconds).
     even_us: i64,
+    /// From then on nothing is granted.
+    closes_at: i64,
 }
 
 impl Window {
@@ -61,6 +63,7 @@ impl Window {
             held_bulk: 0,
             leaving: VecDeque::new(),
             even_us: i64::MIN,
+            closes_at: i64::MAX,
         }
     }
 
@@ -73,6 +76,11 @@ impl Window {
     /// Changes the limit. What is held above a smaller one stays held until it leaves.
     pub const fn set_limit(&mut self, limit: u32) {
         self.limit = limit;
+    }
+
+    /// Nothing is granted from `until` on: the limit was lent.
+    pub const fn close_at(&mut self, until: i64) {
+        self.closes_at = until;
     }
 
     /// Units held at `now`.
@@ -96,7 +104,7 @@ impl Window {
     /// Asks without taking: `None` when the units may be taken now, else the moment to ask again at
     /// the earliest.
     pub fn wait(&mut self, now: i64, want: Want) -> Option<i64> {
-        if self.limit == 0 {
+        if self.limit == 0 || now >= self.closes_at {
             return Some(now + CLOSED_MS);
         }
         self.release(now);

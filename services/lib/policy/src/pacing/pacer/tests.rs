@@ -188,7 +188,7 @@ fn a_share_replaces_the_limit_and_usage_is_told_once() {
         per_second: Some(100),
         ..AccountLimits::default()
     });
-    pacer.share(ASK.account, 1);
+    pacer.share(ASK.account, 1, 5_000);
     let ticket = go(&mut pacer, 0, &ASK);
     assert!(refused(&mut pacer, 0, &ASK).0);
     let expected = Usage {
@@ -199,6 +199,11 @@ fn a_share_replaces_the_limit_and_usage_is_told_once() {
     assert_eq!(pacer.usage(0, ASK.account), expected);
     pacer.answered(10, ticket, Answer::Accepted);
     assert_eq!(pacer.usage(2_000, ASK.account), Usage::default());
+    let _late = go(&mut pacer, 4_999, &ASK);
+    assert!(
+        refused(&mut pacer, 9_000, &ASK).0,
+        "nobody renewed the share"
+    );
 }
 
 proptest! {
