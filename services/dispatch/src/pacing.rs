@@ -245,4 +245,5 @@ fn limits_of(provider: &dyn Provider, account: &str) -> AccountLimits {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests;

@@ -296,11 +296,11 @@ mod tests {
             let mut breaker = Breaker::new(seed);
             let (mut now, mut waits) = (0, Vec::new());
             for _ in 0..CALLS {
-                if breaker.is_closed() {
-                    if let Turn::Opened { until } = call(&mut breaker, now, sign) {
+                if breaker.is_closed()
+                    && let Turn::Opened { until } = call(&mut breaker, now, sign)
+                {
                         waits.push(until - now);
                         now = until;
-                    }
                 }
             }
             for _ in 0..12 {

@@ -5,6 +5,7 @@
 
 /// How long a request allows retries, in seconds.
 const SLOTS: i64 = 10;
+const SLOT_COUNT: usize = 10;
 /// Retries allowed per second whatever the load, so that a quiet account can retry at all.
 const FLOOR_PER_SECOND: u64 = 10;
 /// One retry per this many requests.
@@ -21,7 +22,7 @@ struct Slot {
 /// The retry budget of one account.
 #[derive(Debug, Clone, Default)]
 pub struct RetryBudget {
-    slots: [Slot; SLOTS as usize],
+    slots: [Slot; SLOT_COUNT],
 }
 
 impl RetryBudget {

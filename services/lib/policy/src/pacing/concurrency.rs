@@ -188,6 +188,7 @@ impl Concurrency {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests {
     use proptest::prelude::*;
 

@@ -26,6 +26,7 @@ mod measure;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests;
 
 use self::measure::{Measure, seconds};
@@ -416,7 +417,8 @@ impl Limited {
         let top = measure.recent(sent.at).min(sent.rate).max(mean);
         let mut level = mean + trust * (top - mean);
         // After a pause the bucket was full: what came early was its contents, not its inflow.
-        if !self.is_shared() && !(early && self.pause > 0.0) {
+        let contents = early && self.pause > 0.0;
+        if !self.is_shared() && !contents {
             level = level.max(sent.rate * LEAST_OF_SENT);
         }
         if !early || level < self.known {

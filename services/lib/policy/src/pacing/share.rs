@@ -284,4 +284,5 @@ impl Share {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests;

@@ -199,4 +199,5 @@ impl Window {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests;

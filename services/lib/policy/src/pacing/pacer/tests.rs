@@ -25,7 +25,7 @@ fn pacer(limits: AccountLimits) -> Pacer {
 fn go(pacer: &mut Pacer, now: i64, ask: &Ask) -> Ticket {
     match pacer.ask(now, ask) {
         Permit::Go(ticket) => ticket,
-        other => panic!("{other:?}"),
+        refused @ (Permit::KeyWaits { .. } | Permit::AccountWaits { .. }) => panic!("{refused:?}"),
     }
 }
 
