@@ -118,6 +118,14 @@ mod tests {
         }
     }
 
+    /// A block concerns everything that leaves from our IP.
+    fn blocked(millis: u64) -> AttemptResult {
+        AttemptResult::Throttled {
+            retry_after: Some(Duration::from_millis(millis)),
+            scope: ThrottleScope::Worker,
+        }
+    }
+
     #[test]
     fn the_table_holds() {
         let content = AttemptResult::Refused(Reason::InvalidContent);
@@ -138,7 +146,7 @@ mod tests {
             (404, r#"{"code":10015}"#, address),
             (404, r#"{"code":0}"#, AttemptResult::Unavailable),
             (404, "<html>", AttemptResult::Unavailable),
-            (403, "<html>", throttled(60_000)),
+            (403, "<html>", blocked(60_000)),
             (500, "", AttemptResult::Unavailable),
             (502, "", AttemptResult::Unavailable),
             (504, "", AttemptResult::Unknown),
@@ -172,10 +180,7 @@ mod tests {
 
     #[test]
     fn a_block_by_cloudflare_keeps_us_away_for_long() {
-        assert_eq!(of(429, "<html>banned</html>", None), throttled(60_000));
-        assert_eq!(
-            of(429, "<html>banned</html>", Some(600)),
-            throttled(600_000)
-        );
+        assert_eq!(of(429, "<html>banned</html>", None), blocked(60_000));
+        assert_eq!(of(429, "<html>banned</html>", Some(600)), blocked(600_000));
     }
 }

@@ -20,6 +20,7 @@ async fn execute(reply: Reply) -> (AttemptResult, String) {
         discord::config::Account {
             api_base: server.url(),
             username: "Bongsu".into(),
+            ..Default::default()
         },
     );
     let provider = build(Channel::Discord, &settings, "w", Clock::system()).unwrap();

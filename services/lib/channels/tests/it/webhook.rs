@@ -35,6 +35,7 @@ async fn a_receiver_can_verify_the_signature_of_what_it_read() {
         webhook::config::Account {
             secrets: vec![Secret::new(secret)],
             allow_private: true,
+            ..Default::default()
         },
     );
     let provider = build(Channel::Webhook, &settings, "w", Clock::system()).unwrap();
