@@ -40,9 +40,9 @@ pub(crate) struct DevArgs {
     /// Keep Kafka's data and the status in this directory; nothing is kept without it.
     #[arg(long, requires = "kafka")]
     data: Option<PathBuf>,
-    /// First of four ports: gateway, webhook simulator, Discord simulator, status page. 0 takes
-    /// free ones.
-    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_532))]
+    /// First of five ports: gateway, webhook simulator, Discord simulator, status page, APNs
+    /// simulator. 0 takes free ones.
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_531))]
     port: u16,
     /// Play a story of chat messages.
     #[arg(long)]
@@ -84,9 +84,13 @@ async fn with_backend(
         ))
     };
     let mut instances = Vec::new();
-    for (n, kind) in (1..).zip(Kind::ALL) {
+    for kind in Kind::ALL {
         let mut instance = Instance::new(*kind);
-        instance.bind = port(n);
+        instance.bind = port(match kind {
+            Kind::Webhook => 1,
+            Kind::Discord => 2,
+            Kind::Apns => 4,
+        });
         instances.push(instance);
     }
     let simulators = Simulators::start(SimulatorSettings { instances }).await?;

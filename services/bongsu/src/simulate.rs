@@ -14,7 +14,7 @@ use crate::output::say;
 /// Which twins, and what goes wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateArgs {
-    /// `webhook`, `discord`, or both.
+    /// `webhook`, `discord`, `apns`, or several of them.
     #[arg(required = true)]
     providers: Vec<String>,
     /// Port of the first one; the next ones follow. 0 takes free ones.
@@ -30,6 +30,9 @@ pub(crate) struct SimulateArgs {
     /// Append every request as NDJSON.
     #[arg(long)]
     log: Option<PathBuf>,
+    /// The APNs simulator writes its authority, a key and a client certificate here.
+    #[arg(long)]
+    credentials: Option<PathBuf>,
     /// Switch Discord's rate limits off.
     #[arg(long)]
     no_limits: bool,
@@ -46,13 +49,14 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
     for (port, word) in (args.port..).zip(&args.providers) {
         let kind = Kind::parse(word).ok_or_else(|| {
             Usage(format!(
-                "`{word}` has no simulator; there are webhook and discord"
+                "`{word}` has no simulator; there are webhook, discord and apns"
             ))
         })?;
         let mut instance = Instance::new(kind);
         instance.bind = SocketAddr::new(args.host, if args.port == 0 { 0 } else { port });
         instance.faults = faults.clone();
         instance.log.clone_from(&args.log);
+        instance.credentials_dir.clone_from(&args.credentials);
         if args.no_limits {
             instance.limits = None;
         }

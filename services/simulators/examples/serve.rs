@@ -1,4 +1,5 @@
-//! Serves one twin until interrupted, and says what it cost: `serve <webhook|discord> [address]`.
+//! Serves one twin until interrupted, and says what it cost: `serve <webhook|discord|apns> [address]
+//! [credentials]`; the last is a directory for what the twin of APNs gives its clients.
 //!
 //! For measuring a client against it from another process.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
@@ -11,12 +12,14 @@ use bongsu_simulators::{Kind, Simulators};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let kind = arguments.next().and_then(|word| Kind::parse(&word));
-    let mut instance = Instance::new(kind.ok_or("usage: serve <webhook|discord> [address]")?);
+    let mut instance =
+        Instance::new(kind.ok_or("usage: serve <webhook|discord|apns> [address] [credentials]")?);
     // What is measured is the machinery.
     instance.limits = None;
     if let Some(address) = arguments.next() {
         instance.bind = address.parse()?;
     }
+    instance.credentials_dir = arguments.next().map(Into::into);
     let simulators = Simulators::start(Settings {
         instances: vec![instance],
     })

@@ -20,6 +20,7 @@ use crate::recorder::Arrived;
 use crate::server::{Answer, Question, Twin, header, plain, with};
 use crate::webhook::whole_seconds;
 use execution::Execution;
+pub(crate) use execution::marker;
 pub use limits::{Limits, Quota, State, Verdict};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

@@ -168,7 +168,7 @@ fn mix(seed: u64, n: u64, purpose: u64) -> u64 {
 }
 
 /// The same as a share from 0 to 1, 1 excluded.
-fn share(seed: u64, n: u64, purpose: u64) -> f64 {
+pub(crate) fn share(seed: u64, n: u64, purpose: u64) -> f64 {
     // 32 bits are exact in a float and fine enough for a ratio.
     let bits = u32::try_from(mix(seed, n, purpose) >> 32).unwrap_or(u32::MAX);
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)

@@ -23,9 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::apns::{self, Apns};
 use crate::control;
 use crate::faults::{Act, Faults};
-use crate::recorder::{Arrived, Recorder, Seen};
+use crate::recorder::{Arrived, Recorder, Seen, Ticket};
 
 /// Bytes of a request that are read; more is answered 413. Providers take far less.
 const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
@@ -54,6 +55,21 @@ pub(crate) trait Twin: Send + Sync {
     fn answer(&self, question: &Question<'_>, act: Act) -> Answer;
 }
 
+/// The twin of a provider that never answers plain HTTP.
+pub(crate) struct NoPlainHttp;
+
+impl Twin for NoPlainHttp {
+    fn serves(&self, _parts: &Parts) -> bool {
+        false
+    }
+
+    fn identify(&self, _parts: &Parts, _body: &[u8], _record: &mut dyn FnMut(&Arrived<'_>)) {}
+
+    fn answer(&self, _question: &Question<'_>, _act: Act) -> Answer {
+        plain(StatusCode::NOT_FOUND)
+    }
+}
+
 /// A request as the twin answers it.
 pub(crate) struct Question<'a> {
     pub(crate) parts: &'a Parts,
@@ -74,6 +90,7 @@ pub(crate) struct Server {
     recorder: Recorder,
     faults: RwLock<Arc<Faults>>,
     log: Option<mpsc::Sender<String>>,
+    apns: Option<Arc<Apns>>,
 }
 
 impl Server {
@@ -81,12 +98,38 @@ impl Server {
         twin: Arc<dyn Twin>,
         faults: Faults,
         log: Option<mpsc::Sender<String>>,
+        apns: Option<Arc<Apns>>,
     ) -> Self {
         Self {
             twin,
             recorder: Recorder::default(),
             faults: RwLock::new(Arc::new(faults)),
             log,
+            apns,
+        }
+    }
+
+    /// The twin of APNs, when this is one.
+    pub(crate) fn apns(&self) -> Option<&Arc<Apns>> {
+        self.apns.as_ref()
+    }
+
+    /// Records a request that was read whole; with its line for the log when there is one.
+    pub(crate) fn record(&self, arrived: &Arrived<'_>) -> (Ticket, Option<String>) {
+        let ticket = self.recorder.read(arrived);
+        let line = self
+            .log
+            .is_some()
+            .then(|| log_line(ticket.n, ticket.read_us, arrived));
+        (ticket, line)
+    }
+
+    /// Writes a line into the log; waits while its queue is full.
+    pub(crate) async fn log(&self, line: String) {
+        if let Some(log) = &self.log
+            && log.send(line).await.is_err()
+        {
+            tracing::error!("the log is closed");
         }
     }
 
@@ -141,6 +184,12 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
+        if let Some(apns) = &self.apns
+            && speaks_tls(&stream).await
+        {
+            apns::serve(Arc::clone(&self), Arc::clone(apns), stream, peer).await;
+            return Ok(());
+        }
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().pipeline_flush(true);
         builder.http2().max_concurrent_streams(STREAMS);
@@ -185,22 +234,17 @@ impl Server {
         let mut recorded = None;
         let mut line = None;
         self.twin.identify(parts, body, &mut |arrived| {
-            let ticket = self.recorder.read(arrived);
+            let (ticket, written) = self.record(arrived);
             let decision = faults.decide(ticket.n, arrived.path, arrived.attempt);
             recorded = Some((ticket, decision));
-            line = self
-                .log
-                .is_some()
-                .then(|| log_line(ticket.n, ticket.read_us, arrived));
+            line = written;
         });
         let Some((ticket, decision)) = recorded else {
             return Ok(plain(StatusCode::BAD_REQUEST));
         };
         let read_at = Instant::now();
-        if let (Some(log), Some(line)) = (&self.log, line)
-            && log.send(line).await.is_err()
-        {
-            tracing::error!("the log is closed");
+        if let Some(line) = line {
+            self.log(line).await;
         }
         let question = Question {
             parts,
@@ -221,6 +265,14 @@ impl Server {
         self.recorder.answered(ticket, answer.status().as_u16());
         Ok(answer)
     }
+}
+
+/// Whether the client begins as TLS does; nothing is taken from the stream.
+async fn speaks_tls(stream: &TcpStream) -> bool {
+    /// The kind of a TLS record that holds a handshake.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok_and(|n| n == 1) && first == [HANDSHAKE]
 }
 
 fn log_line(n: u64, read_us: u64, arrived: &Arrived<'_>) -> String {

@@ -8,13 +8,14 @@ use bongsu_runtime::{Shutdown, TaskDied, Tasks};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::apns::{Apns, Credentials, CredentialsError, Plan, Stats};
 use crate::assertion::{Assertion, Check, Difference};
 use crate::compare::{Compare, Comparison, Expected};
 use crate::discord::{Discord, Limits};
 use crate::faults::Faults;
 use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
-use crate::server::{Server, Twin};
+use crate::server::{NoPlainHttp, Server, Twin};
 use crate::webhook::Webhook;
 
 /// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
@@ -28,11 +29,13 @@ pub enum Kind {
     Webhook,
     /// Discord's webhook API.
     Discord,
+    /// Apple's push service.
+    Apns,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord];
+    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord, Self::Apns];
 
     /// The channel's word, as the command line takes it.
     #[must_use]
@@ -40,6 +43,7 @@ impl Kind {
         match self {
             Self::Webhook => "webhook",
             Self::Discord => "discord",
+            Self::Apns => "apns",
         }
     }
 
@@ -63,6 +67,11 @@ pub struct Instance {
     pub log: Option<PathBuf>,
     /// Discord's limits; `None` switches them off.
     pub limits: Option<Limits>,
+    /// What the twin of APNs does beside.
+    pub apns: Plan,
+    /// Where the twin of APNs writes its authority, a key and a client certificate; nowhere by
+    /// default.
+    pub credentials_dir: Option<PathBuf>,
 }
 
 impl Instance {
@@ -76,6 +85,8 @@ impl Instance {
             faults: Faults::default(),
             log: None,
             limits: Some(Limits::default()),
+            apns: Plan::default(),
+            credentials_dir: None,
         }
     }
 }
@@ -123,6 +134,9 @@ pub enum SimulatorError {
     /// Its fault plan cannot be.
     #[error("the fault plan is wrong: {0}")]
     Faults(String),
+    /// The credentials of the twin of APNs cannot be made.
+    #[error("the credentials of the apns simulator")]
+    Credentials(#[from] CredentialsError),
     /// A server ended although nobody asked it to.
     #[error(transparent)]
     Died(#[from] TaskDied),
@@ -153,6 +167,46 @@ impl Running {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where pushes go: `https://localhost:port`. For the twin of APNs alone.
+    #[must_use]
+    pub fn push_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// What a client of the twin of APNs is given; none for the others.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Credentials> {
+        Some(self.server.apns()?.credentials())
+    }
+
+    /// What the twin of APNs counts; none for the others.
+    #[must_use]
+    pub fn apns_stats(&self) -> Option<Stats> {
+        Some(self.server.apns()?.stats())
+    }
+
+    /// Replaces the plan of the twin of APNs; connections follow at once.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Faults`], also for a twin of another.
+    pub fn set_apns(&self, plan: Plan) -> Result<(), SimulatorError> {
+        let none = || SimulatorError::Faults("is for the apns simulator only".to_owned());
+        let apns = self.server.apns().ok_or_else(none)?;
+        apns.set_plan(plan).map_err(SimulatorError::Faults)
+    }
+
+    /// Makes every connection of the twin of APNs say GOAWAY; how many.
+    pub fn go_away(&self) -> usize {
+        let apns = self.server.apns();
+        apns.map_or(0, |apns| apns.command(crate::apns::Command::GoAway))
+    }
+
+    /// Makes every present connection of the twin of APNs fall silent for good; how many.
+    pub fn freeze(&self) -> usize {
+        let apns = self.server.apns();
+        apns.map_or(0, |apns| apns.command(crate::apns::Command::Freeze))
     }
 
     /// What it has recorded so far.
@@ -268,9 +322,14 @@ impl Simulators {
         instance.faults.validate().map_err(SimulatorError::Faults)?;
         let listener = listen(instance.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let twin: Arc<dyn Twin> = match kind {
-            Kind::Webhook => Arc::new(Webhook),
-            Kind::Discord => Arc::new(Discord::new(instance.limits)),
+        instance.apns.validate().map_err(SimulatorError::Faults)?;
+        let (twin, apns): (Arc<dyn Twin>, _) = match kind {
+            Kind::Webhook => (Arc::new(Webhook), None),
+            Kind::Discord => (Arc::new(Discord::new(instance.limits)), None),
+            Kind::Apns => {
+                let apns = Apns::new(instance.apns, instance.credentials_dir.as_deref())?;
+                (Arc::new(NoPlainHttp), Some(Arc::new(apns)))
+            }
         };
         let log = match &instance.log {
             Some(path) => Some(
@@ -283,7 +342,7 @@ impl Simulators {
             ),
             None => None,
         };
-        let server = Arc::new(Server::new(twin, instance.faults, log));
+        let server = Arc::new(Server::new(twin, instance.faults, log, apns));
         self.tasks.spawn(
             "simulator",
             Arc::clone(&server).serve(listener, self.shutdown.child()),

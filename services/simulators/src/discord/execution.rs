@@ -57,10 +57,22 @@ struct Author {
 /// Who and what a text says it is: `[#<event id>]`, `[#<event id> <sender>]` or
 /// `[#<event id> <sender> <number>]` anywhere in it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Marker<'a> {
-    pub(super) event_id: &'a str,
-    pub(super) sender: &'a str,
-    pub(super) seq: Option<i64>,
+pub(crate) struct Marker<'a> {
+    pub(crate) event_id: &'a str,
+    pub(crate) sender: &'a str,
+    pub(crate) seq: Option<i64>,
+}
+
+/// The first marker of a text.
+pub(crate) fn marker(text: &str) -> Option<Marker<'_>> {
+    let (_, rest) = text.split_once("[#")?;
+    let (inside, _) = rest.split_once(']')?;
+    let mut words = inside.split(' ');
+    Some(Marker {
+        event_id: words.next()?,
+        sender: words.next().unwrap_or_default(),
+        seq: words.next().and_then(|word| word.parse().ok()),
+    })
 }
 
 impl Execution {
@@ -80,16 +92,7 @@ impl Execution {
 
     /// The first marker of its texts.
     pub(super) fn marker(&self) -> Option<Marker<'_>> {
-        self.texts().find_map(|text| {
-            let (_, rest) = text.split_once("[#")?;
-            let (inside, _) = rest.split_once(']')?;
-            let mut words = inside.split(' ');
-            Some(Marker {
-                event_id: words.next()?,
-                sender: words.next().unwrap_or_default(),
-                seq: words.next().and_then(|word| word.parse().ok()),
-            })
-        })
+        self.texts().find_map(marker)
     }
 
     /// Stands for the event where there is no marker: a hash of the texts, `content-` and 16
