@@ -2,7 +2,7 @@
 //!
 //! The channel checks again before every request; here the publisher learns it at once.
 
-use bongsu_domain::target::{TargetError, check_url};
+use bongsu_domain::target::{TargetError, check_url, is_device_token};
 use bongsu_domain::{Channel, Reason};
 use bongsu_schemas::records::Address;
 
@@ -21,6 +21,7 @@ pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), Target
     match Channel::parse(&address.channel) {
         Ok(Channel::Webhook) => check_webhook(text, allow_private),
         Ok(Channel::Discord) => check_discord(text),
+        Ok(Channel::Apns) => check_apns(text),
         Err(_) => Ok(()),
     }
 }
@@ -48,6 +49,17 @@ fn check_discord(text: &str) -> Result<(), TargetFault> {
     Err(TargetFault {
         code: "invalid",
         message: "is no Discord webhook; write https://discord.com/api/webhooks/{id}/{token}"
+            .to_owned(),
+    })
+}
+
+fn check_apns(text: &str) -> Result<(), TargetFault> {
+    if is_device_token(text) {
+        return Ok(());
+    }
+    Err(TargetFault {
+        code: "invalid",
+        message: "is no APNs device token; write its bytes as hexadecimal digits, 64 or more"
             .to_owned(),
     })
 }
@@ -88,6 +100,30 @@ mod tests {
             ..Address::default()
         };
         check(&address, false).err().map(|fault| fault.code)
+    }
+
+    #[test]
+    fn a_device_token_is_hexadecimal_and_long_enough() {
+        let apns = |text: &str| {
+            let address = Address {
+                channel: "apns".into(),
+                address: text.into(),
+                ..Address::default()
+            };
+            check(&address, false).err().map(|fault| fault.code)
+        };
+        assert_eq!(apns(&"0aF9".repeat(16)), None);
+        assert_eq!(apns(&"0a".repeat(80)), None);
+        for bad in [
+            "",
+            "0a",
+            &"0a".repeat(101),
+            &"0".repeat(65),
+            &"zz".repeat(32),
+        ] {
+            let expected = (!bad.is_empty()).then_some("invalid");
+            assert_eq!(apns(bad), expected, "{bad}");
+        }
     }
 
     #[test]

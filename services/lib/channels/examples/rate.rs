@@ -1,12 +1,14 @@
-//! How fast a channel is, and what an attempt costs: `rate <webhook|discord> <url> [attempts]
-//! [in flight]`, against a simulator in another process.
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns> <url> [attempts]
+//! [in flight] [credentials]`, against a simulator in another process. The last is the directory that
+//! the APNs simulator has written.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
-use bongsu_channels::{Settings, build, discord, webhook};
+use bongsu_channels::{ApnsSettings, Settings, build, discord, webhook};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
@@ -22,12 +24,17 @@ const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [channel, base, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: rate <webhook|discord> <url> [attempts] [in flight]".into());
+        let usage = "usage: rate <webhook|discord|apns> <url> [attempts] [in flight] [credentials]";
+        return Err(usage.into());
     };
     let channel = Channel::parse(channel)?;
     let attempts: u32 = rest.first().map_or(Ok(100_000), |n| n.parse())?;
     let in_flight: usize = rest.get(1).map_or(Ok(256), |n| n.parse())?;
-    let provider = build(channel, &settings(base), "rate-1", Clock::system())?;
+    let mut settings = settings(base);
+    if let Some(credentials) = rest.get(2) {
+        settings.apns = apns(base, Path::new(credentials), in_flight)?;
+    }
+    let provider = build(channel, &settings, "rate-1", Clock::system())?;
 
     let (started, cpu) = (Instant::now(), cpu_seconds()?);
     let accepted = stream::iter(0..attempts)
@@ -50,6 +57,7 @@ fn settings(base: &str) -> Settings {
     let account = webhook::config::Account {
         secrets: vec![Secret::new(SECRET)],
         allow_private: true,
+        ..Default::default()
     };
     settings.webhook.accounts.insert("rate".into(), account);
     let account = discord::config::Account {
@@ -60,10 +68,29 @@ fn settings(base: &str) -> Settings {
     settings
 }
 
+/// One connection: more give streams, not speed.
+fn apns(base: &str, credentials: &Path, streams: usize) -> std::io::Result<ApnsSettings> {
+    let mut settings = ApnsSettings::default();
+    settings.connection.ca_file = Some(credentials.join("ca.pem"));
+    let account = bongsu_channels::apns::config::Account {
+        endpoint: base.to_owned(),
+        topic: "com.example.app".to_owned(),
+        key: Secret::new(std::fs::read_to_string(credentials.join("AuthKey.p8"))?),
+        key_id: "TWINKEY001".to_owned(),
+        team_id: "TWINTEAM01".to_owned(),
+        connections: 1,
+        streams,
+        ..Default::default()
+    };
+    settings.accounts.insert("rate".to_owned(), account);
+    Ok(settings)
+}
+
 async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> bool {
     let address = match channel {
         Channel::Webhook => format!("{base}/hook/{}", i % 100),
         Channel::Discord => format!("{}/token", i % 100),
+        Channel::Apns => format!("{:064x}", i % 100),
     };
     let delivery = delivery(channel, address, i);
     let batch = [Attempt {

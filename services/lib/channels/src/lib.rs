@@ -5,6 +5,7 @@
 //! `provider` (the only I/O). [`registry`] is the one place that knows them all; dispatch calls
 //! [`registry::build`] and sees only [`provider::Provider`].
 
+pub mod apns;
 pub mod client;
 pub mod discord;
 pub mod limits;
@@ -17,4 +18,4 @@ pub mod webhook;
 
 pub use limits::{Egress, Limits};
 pub use registry::{BuildError, build};
-pub use settings::{ClientSettings, DiscordSettings, Settings, WebhookSettings};
+pub use settings::{ApnsSettings, ClientSettings, DiscordSettings, Settings, WebhookSettings};

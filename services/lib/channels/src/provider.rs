@@ -68,6 +68,15 @@ pub struct Attempt<'a> {
     pub number: u32,
 }
 
+/// A credential that ends on its own, for the metric and the alarm before it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiring {
+    /// Whose.
+    pub account: String,
+    /// When, in epoch milliseconds.
+    pub not_after_millis: i64,
+}
+
 /// How a provider wants its batches built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
@@ -129,6 +138,11 @@ pub trait Provider: Send + Sync {
     /// The limit of everything that leaves from one public IP address; none by default.
     fn egress(&self) -> Egress {
         Egress::default()
+    }
+
+    /// The credentials that end on their own.
+    fn expiring(&self) -> Vec<Expiring> {
+        Vec::new()
     }
 
     /// What one delivery costs of a rate limit, in recipients.

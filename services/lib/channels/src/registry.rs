@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::Settings;
-use crate::{discord, webhook};
+use crate::{apns, discord, webhook};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -62,5 +62,6 @@ pub fn build(
             worker,
             clock,
         )?),
+        Channel::Apns => Arc::new(apns::ApnsProvider::new(&settings.apns, worker, clock)?),
     })
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bongsu_domain::Channel;
 use bongsu_runtime::Duration;
 use bongsu_runtime::settings::Complaint;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Egress;
-use crate::{discord, webhook};
+use crate::{apns, discord, webhook};
 
 /// The account of a delivery that names none. It exists even when it is not configured, with every
 /// setting at its default.
@@ -58,6 +59,18 @@ pub struct DiscordSettings {
     pub egress: Egress,
 }
 
+/// `channels.apns`, as far as the channel itself reads it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApnsSettings {
+    /// Accounts by name. None by default: each has a credential.
+    pub accounts: BTreeMap<String, apns::config::Account>,
+    /// How connections are kept.
+    pub connection: apns::config::Connections,
+    /// The limit of one public IP address. Apple names none.
+    pub egress: Egress,
+}
+
 /// Every channel's settings. A composer that adds settings of its own to `channels.<channel>` reads
 /// its own section and fills this from it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -67,9 +80,21 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// Discord.
     pub discord: DiscordSettings,
+    /// APNs.
+    pub apns: ApnsSettings,
 }
 
 impl Settings {
+    /// Whether a channel is in use by these settings alone: it needs an account, and has one.
+    #[must_use]
+    pub fn brings(&self, channel: Channel) -> bool {
+        match channel {
+            // Their default account needs no setting, so they say nothing of their use.
+            Channel::Webhook | Channel::Discord => false,
+            Channel::Apns => !self.apns.accounts.is_empty(),
+        }
+    }
+
     /// Everything that is wrong, with the full path of each key.
     #[must_use]
     pub fn validate(&self) -> Vec<Complaint> {
@@ -85,9 +110,15 @@ impl Settings {
         for (channel, egress) in [
             ("webhook", &self.webhook.egress),
             ("discord", &self.discord.egress),
+            ("apns", &self.apns.egress),
         ] {
             complaints.extend(egress.validate(&format!("channels.{channel}.egress")));
         }
+        for (name, account) in &self.apns.accounts {
+            let prefix = format!("channels.apns.accounts.{name}");
+            complaints.extend(account.validate(&prefix));
+        }
+        complaints.extend(self.apns.connection.validate("channels.apns.connection"));
         for (channel, client) in [
             ("webhook", &self.webhook.client),
             ("discord", &self.discord.client),
@@ -120,6 +151,12 @@ mod tests {
             connect_timeout = "0ms"
             [discord.egress]
             per_second = 0
+            [apns.accounts.app]
+            key = "hunter2"
+            key_id = "ABCDE12345"
+            team_id = "TEAM123456"
+            [apns.connection]
+            silence = "0ms"
         "#;
         let settings: Settings = bongsu_runtime::settings::load(text, []).unwrap();
         let keys: Vec<_> = settings.validate().into_iter().map(|c| c.key).collect();
@@ -130,6 +167,9 @@ mod tests {
                 "channels.webhook.accounts.shop.limits.per_second",
                 "channels.discord.accounts.fans.api_base",
                 "channels.discord.egress.per_second",
+                "channels.apns.accounts.app.key",
+                "channels.apns.accounts.app.topic",
+                "channels.apns.connection.silence",
                 "channels.discord.client.connect_timeout",
             ]
         );

@@ -70,6 +70,8 @@ vocabulary!(
         Webhook = "webhook",
         /// A Discord webhook execution.
         Discord = "discord",
+        /// A push notification to an Apple device.
+        Apns = "apns",
     }
 );
 
@@ -135,13 +137,14 @@ impl Channel {
     /// How long a notification stays useful when its publisher did not say, in milliseconds.
     ///
     /// A transactional webhook is retried for a day, as receivers expect of Standard Webhooks;
-    /// a chat line on Discord is stale after an hour; bulk gets a day everywhere.
+    /// a push finds a device that was off over night; a chat line on Discord is stale after an
+    /// hour; bulk gets a day everywhere.
     #[must_use]
     pub const fn default_lifetime_ms(self, class: Class) -> i64 {
         match (self, class) {
             (Self::Discord, Class::Transactional) => HOUR_MS,
-            (Self::Webhook, Class::Transactional)
-            | (Self::Webhook | Self::Discord, Class::Bulk) => 24 * HOUR_MS,
+            (Self::Webhook | Self::Apns, Class::Transactional)
+            | (Self::Webhook | Self::Discord | Self::Apns, Class::Bulk) => 24 * HOUR_MS,
         }
     }
 
@@ -156,6 +159,7 @@ impl Channel {
     pub const fn default_platform(self) -> Platform {
         match self {
             Self::Webhook | Self::Discord => Platform::Server,
+            Self::Apns => Platform::Ios,
         }
     }
 
@@ -164,7 +168,7 @@ impl Channel {
     #[must_use]
     pub const fn is_paid(self) -> bool {
         match self {
-            Self::Webhook | Self::Discord => false,
+            Self::Webhook | Self::Discord | Self::Apns => false,
         }
     }
 }
@@ -189,7 +193,7 @@ mod tests {
         let error = Channel::parse("pigeon").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`pigeon` is not a known channel; known are webhook, discord"
+            "`pigeon` is not a known channel; known are webhook, discord, apns"
         );
     }
 

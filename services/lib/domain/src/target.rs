@@ -57,6 +57,18 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, TargetError> {
     }
 }
 
+/// Bytes of a device token's hexadecimal form, at least and at most. Apple names no length; 32 bytes
+/// are usual, and up to 100 are announced. [R: Apple, `UIApplicationDelegate`, 2026-08]
+const TOKEN_DIGITS: std::ops::RangeInclusive<usize> = 64..=200;
+
+/// Whether a text has the form of an APNs device token: an even number of hexadecimal digits.
+#[must_use]
+pub fn is_device_token(text: &str) -> bool {
+    TOKEN_DIGITS.contains(&text.len())
+        && text.len().is_multiple_of(2)
+        && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Whether an address is on the public internet: globally reachable by IANA's special-purpose
 /// registries (read 2026-11), and no cloud's metadata service.
 #[must_use]

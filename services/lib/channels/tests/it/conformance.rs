@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::server::{Reply, Server};
-use crate::{attempt, delivery};
+use crate::{apns_account, attempt, delivery, http2};
 
 const PATIENT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(300);
@@ -36,13 +36,19 @@ fn setup(channel: Channel, base: &str) -> (Arc<dyn Provider>, String) {
             settings.discord.accounts.insert("test".into(), account);
             "123/secret-part".to_owned()
         }
+        Channel::Apns => {
+            settings.apns.connection.ca_file = Some(http2::ca_file());
+            let account = apns_account(&base.replace("http://", "https://"));
+            settings.apns.accounts.insert("test".into(), account);
+            format!("{}5ec1e7", "0a".repeat(29))
+        }
     };
     let provider = build(channel, &settings, "worker-1", Clock::system()).unwrap();
     (provider, address)
 }
 
 async fn one(channel: Channel, reply: Reply, patience: Duration) -> (AttemptResult, Server) {
-    let server = Server::start(reply).await;
+    let server = Server::start_for(channel, reply).await;
     let (provider, address) = setup(channel, &server.url());
     let result = attempt(&*provider, &delivery(channel, &address, "e1"), patience).await;
     (result, server)
@@ -68,7 +74,7 @@ async fn an_accepted_request_says_who_sends_it() {
 #[tokio::test]
 async fn results_come_in_the_order_of_the_batch() {
     for channel in Channel::ALL {
-        let good = Server::start(Reply::answer(204, "", "")).await;
+        let good = Server::start_for(*channel, Reply::answer(204, "", "")).await;
         let (provider, address) = setup(*channel, &good.url());
         let bad = "not an address";
         let deliveries: Vec<Delivery> = (0..20)
@@ -192,7 +198,7 @@ async fn a_gateway_time_out_is_unknown_and_other_server_errors_are_unavailable()
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     for channel in Channel::ALL {
-        let elsewhere = Server::start(Reply::answer(204, "", "")).await;
+        let elsewhere = Server::start_for(*channel, Reply::answer(204, "", "")).await;
         let location = format!("location: {}/hook/x\r\n", elsewhere.url());
         let (result, _) = one(*channel, Reply::answer(307, &location, ""), PATIENT).await;
         assert_eq!(result, AttemptResult::Unavailable, "{channel}");
@@ -237,7 +243,7 @@ async fn an_answer_that_is_no_http_is_unknown() {
 #[tokio::test]
 async fn connections_are_used_again() {
     for channel in Channel::ALL {
-        let server = Server::start(Reply::answer(204, "", "")).await;
+        let server = Server::start_for(*channel, Reply::answer(204, "", "")).await;
         let (provider, address) = setup(*channel, &server.url());
         for i in 0..5 {
             let delivery = delivery(*channel, &address, &format!("e{i}"));
@@ -254,7 +260,7 @@ async fn connections_are_used_again() {
 #[tokio::test]
 async fn an_unknown_account_is_an_error_and_nothing_is_sent() {
     for channel in Channel::ALL {
-        let server = Server::start(Reply::answer(204, "", "")).await;
+        let server = Server::start_for(*channel, Reply::answer(204, "", "")).await;
         let (provider, address) = setup(*channel, &server.url());
         let known = delivery(*channel, &address, "e1");
         let mut unknown = delivery(*channel, &address, "e2");
@@ -278,7 +284,7 @@ async fn an_unknown_account_is_an_error_and_nothing_is_sent() {
 #[tokio::test]
 async fn a_dropped_attempt_leaves_the_provider_usable() {
     for channel in Channel::ALL {
-        let server = Server::start(Reply::Silence).await;
+        let server = Server::start_for(*channel, Reply::Silence).await;
         let (provider, address) = setup(*channel, &server.url());
         let delivery = delivery(*channel, &address, "e1");
         let dropped = tokio::time::timeout(SHORT, attempt(&*provider, &delivery, PATIENT)).await;
@@ -306,6 +312,9 @@ fn no_address_is_ever_printed() {
             delivery: &delivery,
             number: 1,
         }];
-        assert!(!format!("{batch:?}").contains("secret-part"), "{channel}");
+        let printed = format!("{batch:?}");
+        for secret in ["secret-part", "5ec1e7"] {
+            assert!(!printed.contains(secret), "{channel}");
+        }
     }
 }

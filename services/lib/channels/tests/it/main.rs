@@ -4,8 +4,10 @@
     reason = "functions beside the tests are tests too"
 )]
 
+mod apns;
 mod conformance;
 mod discord;
+mod http2;
 mod server;
 mod tls;
 mod twins;
@@ -14,12 +16,14 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bongsu_channels::apns::config::Account;
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
     Ordering, Platform, Purpose, Timestamp,
 };
+use bongsu_runtime::Secret;
 use tokio::time::Instant;
 
 /// A delivery of event `event` to `address`.
@@ -63,6 +67,18 @@ fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
         campaign_id: None,
         replay_id: None,
         labels: BTreeMap::new(),
+    }
+}
+
+/// An APNs account whose key opens nothing.
+fn apns_account(endpoint: &str) -> Account {
+    Account {
+        endpoint: endpoint.to_owned(),
+        topic: "com.example.app".into(),
+        key: Secret::new(rcgen::KeyPair::generate().unwrap().serialize_pem()),
+        key_id: "ABCDE12345".into(),
+        team_id: "TEAM123456".into(),
+        ..Account::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bongsu_domain::Channel;
 use bongsu_runtime::tasks::detach;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,8 +41,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one that replies to every request alike.
+    /// Starts one that replies to every request alike, over plain HTTP/1.
     pub(crate) async fn start(reply: Reply) -> Self {
+        Self::start_with(reply, false).await
+    }
+
+    /// Starts one that a channel can reach: over TLS and HTTP/2 where it speaks nothing else.
+    pub(crate) async fn start_for(channel: Channel, reply: Reply) -> Self {
+        let http2 = match channel {
+            Channel::Webhook | Channel::Discord => false,
+            Channel::Apns => true,
+        };
+        Self::start_with(reply, http2).await
+    }
+
+    async fn start_with(reply: Reply, http2: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -54,7 +68,11 @@ impl Server {
                 accepting.connections.fetch_add(1, Ordering::Relaxed);
                 let (server, reply) = (accepting.clone(), reply.clone());
                 detach("test connection", async move {
-                    server.talk(stream, reply).await;
+                    if http2 {
+                        crate::http2::talk(server, stream, reply).await;
+                    } else {
+                        server.talk(stream, reply).await;
+                    }
                 });
             }
         });
@@ -76,12 +94,17 @@ impl Server {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Notes a request that was read whole.
+    pub(crate) fn read(&self, request: String) {
+        self.requests.lock().unwrap().push(request);
+    }
+
     async fn talk(&self, mut stream: TcpStream, reply: Reply) {
         loop {
             let Some(request) = read_request(&mut stream).await else {
                 return;
             };
-            self.requests.lock().unwrap().push(request);
+            self.read(request);
             match &reply {
                 Reply::Bytes(bytes) => {
                     if stream.write_all(bytes).await.is_err() {

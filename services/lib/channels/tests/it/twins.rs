@@ -11,7 +11,7 @@ use bongsu_simulators::simulators::{Instance, Settings as Twins};
 use bongsu_simulators::{Faults, Kind, Simulators};
 use std::sync::Arc;
 
-use crate::{attempt, delivery};
+use crate::{apns, attempt, delivery};
 
 const PATIENT: Duration = Duration::from_secs(5);
 
@@ -26,6 +26,9 @@ async fn start(channel: Channel, faults: Faults) -> (Simulators, Arc<dyn Provide
     .unwrap();
     let base = twins.running()[0].url();
     let mut settings = Settings::default();
+    if channel == Channel::Apns {
+        settings.apns = apns::settings_for(&twins);
+    }
     let account = webhook::config::Account {
         allow_private: true,
         ..Default::default()
@@ -45,6 +48,7 @@ fn numbered(channel: Channel, twins: &Simulators, seq: u64) -> Delivery {
     let address = match channel {
         Channel::Webhook => format!("{}/hook/a", twins.running()[0].url()),
         Channel::Discord => "123/token".to_owned(),
+        Channel::Apns => "0a".repeat(32),
     };
     let mut delivery = delivery(channel, &address, &format!("e{seq}"));
     delivery.content.data.insert("seq".into(), seq.to_string());
@@ -131,7 +135,8 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
                     ..plan()
                 },
                 AttemptResult::Throttled {
-                    retry_after: wait,
+                    // Apple names no time.
+                    retry_after: wait.filter(|_| *channel != Channel::Apns),
                     scope: ThrottleScope::Address,
                 },
             ),
