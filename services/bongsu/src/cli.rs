@@ -186,12 +186,13 @@ impl CommandLine {
         match self.command {
             Command::Dev(args) => dev::dev(config, self.bootstrap, args, json).await,
             Command::Run { services, channel } => {
-                run::run(config, &services, &channels(&channel)?).await
+                let channels = channels(&channel, &config)?;
+                run::run(config, &services, &channels).await
             }
             Command::Topics { action } => {
                 let apply = matches!(action, TopicsAction::Apply);
                 let cluster = compose::connect(&config)?;
-                topics::topics(&*cluster, &config.topics, apply, json).await
+                topics::topics(&*cluster, &config, apply, json).await
             }
             Command::Publish(args) => {
                 publish::publish(compose::connect(&config)?, &names, args, json).await
@@ -208,7 +209,10 @@ impl CommandLine {
             Command::Stops(args) => {
                 stops::stops(&*compose::connect(&config)?, &names, args, json).await
             }
-            Command::Lag => lag::lag(&*compose::connect(&config)?, &names, json).await,
+            Command::Lag => {
+                let channels = config.active_channels();
+                lag::lag(&*compose::connect(&config)?, &names, &channels, json).await
+            }
             Command::Config {
                 action: ConfigAction::Print,
             } => {
@@ -225,12 +229,22 @@ impl CommandLine {
     }
 }
 
-fn channels(words: &[String]) -> anyhow::Result<Vec<Channel>> {
+/// The channels to run: those asked for, each of which must have topics, or all that have.
+fn channels(words: &[String], config: &Config) -> anyhow::Result<Vec<Channel>> {
+    let active = config.active_channels();
     if words.is_empty() {
-        return Ok(Channel::ALL.to_vec());
+        return Ok(active);
     }
-    words
-        .iter()
-        .map(|w| Channel::parse(w).map_err(|e| Usage(e.to_string()).into()))
-        .collect()
+    let checked = words.iter().map(|word| {
+        let channel = Channel::parse(word).map_err(|e| Usage(e.to_string()))?;
+        if active.contains(&channel) {
+            return Ok(channel);
+        }
+        Err(Usage(format!(
+            "channel {channel} has no topics here; add it to topics.channels, then run \
+             `bongsu topics apply`"
+        ))
+        .into())
+    });
+    checked.collect()
 }

@@ -15,6 +15,7 @@ use bongsu_stream::port::Cluster;
 use bongsu_stream::schema_source::SchemaSource;
 
 use crate::config::{Config, Service};
+use crate::credentials;
 
 /// What all services of a process share.
 #[derive(Clone)]
@@ -132,6 +133,7 @@ impl World {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             worker_id: Arc::clone(&self.worker_id),
+            channels: self.config.active_channels(),
         };
         let settings = self.config.fanout.clone();
         tasks.spawn(
@@ -153,6 +155,16 @@ impl World {
             &self.worker_id,
             self.clock,
         )?;
+        if !provider.expiring().is_empty() {
+            let watch = credentials::watch(
+                channel,
+                Arc::clone(&provider),
+                credentials::Instruments::new(&self.metrics),
+                self.clock,
+                shutdown.child(),
+            );
+            tasks.spawn("credentials", watch);
+        }
         let resources = bongsu_dispatch::Resources {
             cluster: Arc::clone(&self.cluster),
             topics: self.topics.clone(),

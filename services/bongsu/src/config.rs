@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use bongsu_domain::Channel;
 use bongsu_runtime::settings::{Complaint, KeyDoc, Loaded, SettingsError, load_known};
 use bongsu_runtime::telemetry::LogFormat;
 use bongsu_runtime::{Duration, settings};
@@ -16,6 +17,9 @@ settings! {
         /// N, the number of partitions of events, deliveries and results. It cannot change later
         /// without a drain.
         pub partitions: i32 = 32,
+        /// The channels that have topics here. One that needs an account (`apns`) has them as soon as
+        /// it has one.
+        pub channels: Vec<Channel> = vec![Channel::Webhook, Channel::Discord],
         /// Copies of each partition.
         pub replication: i32 = 3,
         /// Copies that must have a record before it counts as written.
@@ -101,6 +105,10 @@ impl Config {
                 faults.push(Complaint::new(format!("topics.{key}"), message));
             }
         }
+        if self.active_channels().is_empty() {
+            let message = "is empty, so nothing could ever be sent; name a channel";
+            faults.push(Complaint::new("topics.channels", message));
+        }
         for service in services {
             match service {
                 Service::Gateway => {
@@ -124,6 +132,14 @@ impl Config {
         } else {
             Err(SettingsError(faults))
         }
+    }
+
+    /// The channels that have topics here, in the order of their vocabulary.
+    pub(crate) fn active_channels(&self) -> Vec<Channel> {
+        let active = |channel: &Channel| {
+            self.topics.channels.contains(channel) || self.channels.brings(*channel)
+        };
+        Channel::ALL.iter().copied().filter(active).collect()
     }
 
     /// As TOML with secrets starred.
@@ -157,7 +173,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let sections: [(&str, &str, Vec<KeyDoc>); 10] = [
+    let sections: [(&str, &str, Vec<KeyDoc>); 12] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -195,6 +211,16 @@ pub(crate) fn reference() -> String {
             "channels.discord.accounts.<name>",
             "One account of the Discord channel.",
             bongsu_channels::discord::config::Account::describe(),
+        ),
+        (
+            "channels.apns.accounts.<name>",
+            "One account of the APNs channel; there is none by default.",
+            bongsu_channels::apns::config::Account::describe(),
+        ),
+        (
+            "channels.apns.connection",
+            "How the APNs channel keeps its connections.",
+            bongsu_channels::apns::config::Connections::describe(),
         ),
     ];
     for (name, what, keys) in sections {

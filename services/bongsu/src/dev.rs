@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bongsu_domain::Channel;
+use bongsu_channels::apns::config::Account;
 use bongsu_runtime::{Secret, Shutdown, Tasks, telemetry};
 use bongsu_simulators::simulators::Instance;
 use bongsu_simulators::{Kind, Settings as SimulatorSettings, Simulators};
@@ -95,17 +95,22 @@ async fn with_backend(
     }
     let simulators = Simulators::start(SimulatorSettings { instances }).await?;
     adapt(&mut config, args, &simulators, port(0)).await?;
+    let authority = apns(&mut config, &simulators)?;
     config.check(Service::ALL)?;
     let cluster = backend.cluster(&config)?;
-    topics::ensure(&*cluster, &config.topics).await?;
+    topics::ensure(&*cluster, &config).await?;
     let gateway = format!("http://{}", config.gateway.listen);
     let world = World::new(config, cluster)?;
     let services = shutdown.child();
-    let mut tasks = world.start(Service::ALL, Channel::ALL, &services).await?;
+    let channels = world.config.active_channels();
+    let mut tasks = world.start(Service::ALL, &channels, &services).await?;
+    // Read when the provider was made.
+    drop(authority);
     let places = Places {
         status: status::serve(&mut tasks, &world, &simulators, port(3), &services).await?,
         webhook: url(&simulators, Kind::Webhook)?,
         discord: url(&simulators, Kind::Discord)?,
+        apns: url(&simulators, Kind::Apns)?,
         gateway,
     };
     ready(&world, &mut tasks, shutdown).await?;
@@ -194,6 +199,29 @@ async fn adapt(
     Ok(())
 }
 
+/// An account of the APNs simulator; the file of its authority is to be kept until the provider is
+/// made.
+fn apns(config: &mut Config, simulators: &Simulators) -> anyhow::Result<tempfile::NamedTempFile> {
+    let twin = simulators
+        .get(Kind::Apns)
+        .context("the simulator does not run")?;
+    let credentials = twin.credentials().context("it has no credentials")?;
+    let authority = tempfile::NamedTempFile::new().context("a file for the authority")?;
+    std::fs::write(authority.path(), &credentials.ca).context("writing the authority")?;
+    let apns = &mut config.channels.apns;
+    apns.connection.ca_file = Some(authority.path().to_owned());
+    let account = Account {
+        endpoint: twin.push_url(),
+        topic: "com.example.app".to_owned(),
+        key: Secret::new(credentials.key.clone()),
+        key_id: credentials.key_id.clone(),
+        team_id: credentials.team_id.clone(),
+        ..Account::default()
+    };
+    apns.accounts.insert("default".to_owned(), account);
+    Ok(authority)
+}
+
 /// An address that is free at this moment; only `--port 0` (tests) asks for one.
 async fn free_address() -> anyhow::Result<SocketAddr> {
     let probe = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -233,6 +261,7 @@ pub(crate) struct Places {
     gateway: String,
     webhook: String,
     discord: String,
+    apns: String,
     status: String,
 }
 
@@ -243,13 +272,15 @@ impl Places {
              status page         {status}\n  \
              API and its docs    {gateway}/docs\n  \
              webhook simulator   {webhook}/_sim/report\n  \
-             Discord simulator   {discord}/_sim/report\n\
+             Discord simulator   {discord}/_sim/report\n  \
+             APNs simulator      {apns}/_sim/report\n\
              Try\n  \
              curl -s {gateway}/v1/events -H 'content-type: application/json' -d '{event}'\n",
             status = self.status,
             gateway = self.gateway,
             webhook = self.webhook,
             discord = self.discord,
+            apns = self.apns,
             event = serde_json::json!({
                 "sender": "room-1",
                 "plan": {"channels": ["webhook"]},

@@ -20,9 +20,14 @@ struct Row {
 }
 
 /// Prints the lag of every group of the pipeline.
-pub(crate) async fn lag(cluster: &dyn Cluster, topics: &Topics, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn lag(
+    cluster: &dyn Cluster,
+    topics: &Topics,
+    channels: &[Channel],
+    json: bool,
+) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for (group, topic) in pairs(topics) {
+    for (group, topic) in pairs(topics, channels) {
         let lags = cluster.lag(&group, vec![topic.clone()]).await?;
         let of = |p: &bongsu_stream::port::PartitionLag| p.end - p.committed.unwrap_or(0);
         let worst = lags.iter().max_by_key(|p| of(p));
@@ -53,12 +58,12 @@ pub(crate) async fn lag(cluster: &dyn Cluster, topics: &Topics, json: bool) -> a
     Ok(())
 }
 
-fn pairs(topics: &Topics) -> Vec<(String, String)> {
+fn pairs(topics: &Topics, channels: &[Channel]) -> Vec<(String, String)> {
     let mut out = Vec::new();
     for class in Class::ALL {
         out.push((topics.fanout_group(), topics.events(*class).to_string()));
     }
-    for channel in Channel::ALL {
+    for channel in channels {
         for class in Class::ALL {
             let topic = topics.deliveries(*channel, *class).to_string();
             out.push((topics.dispatch_group(*channel), topic));

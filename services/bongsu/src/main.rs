@@ -3,6 +3,7 @@
 mod cli;
 mod compose;
 mod config;
+mod credentials;
 mod dev;
 mod error;
 mod lag;

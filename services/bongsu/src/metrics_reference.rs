@@ -21,7 +21,7 @@ bongsu_deliveries_admitted_total = bongsu_outcomes_total + bongsu_restored_deliv
 /// The page.
 pub(crate) fn reference() -> String {
     let mut out = String::from(HEAD);
-    let sections: [(&str, &str, Vec<InstrumentDoc>); 5] = [
+    let sections: [(&str, &str, Vec<InstrumentDoc>); 6] = [
         (
             "gateway",
             "The HTTP entrance.",
@@ -36,6 +36,11 @@ pub(crate) fn reference() -> String {
             "dispatch",
             "Sending.",
             bongsu_dispatch::metrics::Instruments::describe(),
+        ),
+        (
+            "credentials",
+            "Beside dispatch, where a credential ends on its own.",
+            crate::credentials::Instruments::describe(),
         ),
         (
             "stops",

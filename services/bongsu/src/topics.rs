@@ -12,7 +12,7 @@ use bongsu_stream::port::{Cluster, Headers, Outgoing, TopicSpec};
 use bongsu_stream::schema_source::fingerprint_key;
 use bongsu_stream::topics::{apply, plan};
 
-use crate::config::TopicSettings;
+use crate::config::{Config, TopicSettings};
 use crate::error::Usage;
 use crate::output::{say, say_json};
 
@@ -22,7 +22,7 @@ const RECORD_BYTES: usize = 1024 * 1024;
 const DEAD_LETTER_BYTES: usize = 2 * 1024 * 1024;
 
 /// The topics an installation should have.
-pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
+pub(crate) fn wishes(settings: &TopicSettings, channels: &[Channel]) -> Vec<TopicSpec> {
     let topics = Topics::new(settings.prefix.clone());
     let millis = |d: bongsu_runtime::Duration| d.0.as_millis().to_string();
     let kept = |bytes: usize, retention: bongsu_runtime::Duration| {
@@ -53,7 +53,7 @@ pub(crate) fn wishes(settings: &TopicSettings) -> Vec<TopicSpec> {
     for class in Class::ALL {
         out.push((topics.events(*class), n, events.clone()));
         out.push((topics.seen(*class), n, seen.clone()));
-        for channel in Channel::ALL {
+        for channel in channels {
             out.push((topics.deliveries(*channel, *class), n, data.clone()));
             out.push((topics.journal(*channel, *class), n, journal.clone()));
             out.push((topics.lanes(*channel, *class), n, journal.clone()));
@@ -100,11 +100,12 @@ fn limits() -> BTreeMap<String, String> {
 /// Shows what would change, and changes it when asked to.
 pub(crate) async fn topics(
     cluster: &dyn Cluster,
-    settings: &TopicSettings,
+    config: &Config,
     change: bool,
     json: bool,
 ) -> anyhow::Result<()> {
-    let wishes = wishes(settings);
+    let settings = &config.topics;
+    let wishes = wishes(settings, &config.active_channels());
     let planned = plan(cluster, &wishes).await?;
     if json {
         say_json(&planned);
@@ -125,8 +126,9 @@ pub(crate) async fn topics(
 }
 
 /// Makes the topics of a fresh log without a word.
-pub(crate) async fn ensure(cluster: &dyn Cluster, settings: &TopicSettings) -> anyhow::Result<()> {
-    let planned = plan(cluster, &wishes(settings)).await?;
+pub(crate) async fn ensure(cluster: &dyn Cluster, config: &Config) -> anyhow::Result<()> {
+    let settings = &config.topics;
+    let planned = plan(cluster, &wishes(settings, &config.active_channels())).await?;
     if planned.is_refused() {
         return Err(Usage(planned.to_string()).into());
     }
@@ -150,4 +152,28 @@ async fn publish_schemas(cluster: &dyn Cluster, settings: &TopicSettings) -> any
             .context("publishing the schemas")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_channels_in_use_have_topics() {
+        let settings = TopicSettings::default();
+        let of = |channels: &[Channel]| {
+            let names = wishes(&settings, channels).into_iter().map(|w| w.name);
+            names.collect::<Vec<_>>()
+        };
+        let both = of(&settings.channels);
+        assert!(both.iter().any(|name| name.contains("deliveries.webhook")));
+        assert!(!both.iter().any(|name| name.contains("apns")));
+        let apns = of(&[Channel::Apns]);
+        let own = |kind: &str| format!("bongsu.{kind}.apns");
+        for kind in ["deliveries", "journal", "lanes"] {
+            assert!(apns.contains(&own(kind)), "{kind} {apns:?}");
+            assert!(apns.contains(&format!("{}.bulk", own(kind))), "{kind}");
+        }
+        assert!(!apns.iter().any(|name| name.contains("webhook")));
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
-    Address, ContentHash, DeliveryId, Event, Ordering, Reason, Recipient, Settled, Timestamp,
-    partition_of,
+    Address, Channel, ContentHash, DeliveryId, Event, Ordering, Reason, Recipient, Settled,
+    Timestamp, partition_of,
 };
 use bongsu_schemas::convert::{Source, content_hash, event_receipt};
 use bongsu_schemas::{Codec, Delivery, EncodeError, NotificationEvent, Topics, headers, records};
@@ -21,6 +21,8 @@ pub struct Expander {
     pub partitions: i32,
     /// This process, on deliveries.
     pub worker_id: Arc<str>,
+    /// The channels that have topics; no delivery is made for another.
+    pub channels: Vec<Channel>,
 }
 
 /// The records of one event.
@@ -36,7 +38,8 @@ pub struct Expanded {
 
 impl Expander {
     /// Deliveries for every recipient, channel and address, in the order of the event; a recipient
-    /// without an address on any planned channel gets a receipt instead.
+    /// without an address on any planned channel gets a receipt instead, and one with an address on
+    /// a channel that has no topics gets a receipt that says so.
     ///
     /// # Errors
     /// When a value does not fit its schema.
@@ -51,7 +54,8 @@ impl Expander {
         let hash = content_hash(&event.content);
         for recipient in recipients {
             let before = out.deliveries;
-            for channel in &event.channels {
+            let planned = event.channels.iter();
+            for channel in planned.filter(|channel| self.channels.contains(channel)) {
                 for address in recipient.addresses.iter().filter(|a| a.channel == *channel) {
                     let delivery = self.delivery(record, event, recipient, address, hash);
                     out.records
@@ -59,18 +63,36 @@ impl Expander {
                     out.deliveries += 1;
                 }
             }
-            if out.deliveries == before {
+            let refused = if let Some(channel) = self.absent(event, recipient) {
+                let detail = format!(
+                    "channel {channel} has no topics here; the operator adds it to topics.channels"
+                );
+                Some((Reason::UnknownChannel, detail))
+            } else if out.deliveries == before {
+                let detail =
+                    "no inline address on a planned channel, and stored recipients are not built";
+                Some((Reason::NotAvailable, detail.to_owned()))
+            } else {
+                None
+            };
+            if let Some((reason, detail)) = refused {
                 out.unavailable += 1;
-                out.records.push(self.refusal(
-                    record,
-                    raw,
-                    Some(&recipient.id),
-                    Settled::refused(Reason::NotAvailable),
-                    "no inline address on a planned channel, and stored recipients are not built",
-                )?);
+                let settled = Settled::refused(reason);
+                let id = Some(recipient.id.as_str());
+                out.records
+                    .push(self.refusal(record, raw, id, settled, &detail)?);
             }
         }
         Ok(out)
+    }
+
+    /// The first planned channel on which the recipient has an address, but which has no topics.
+    fn absent(&self, event: &Event, recipient: &Recipient) -> Option<Channel> {
+        let mut planned = event.channels.iter().copied();
+        planned.find(|channel| {
+            !self.channels.contains(channel)
+                && recipient.addresses.iter().any(|a| a.channel == *channel)
+        })
     }
 
     /// An event-level receipt.

@@ -38,6 +38,8 @@ pub struct Resources {
     pub health: Health,
     /// Names this process on deliveries; unique per process.
     pub worker_id: Arc<str>,
+    /// The channels that have topics.
+    pub channels: Vec<Channel>,
 }
 
 /// Runs fanout of both classes until the shutdown's drain is done.
@@ -84,6 +86,7 @@ pub async fn run(
                 topics: resources.topics.clone(),
                 partitions,
                 worker_id: Arc::clone(&resources.worker_id),
+                channels: resources.channels.clone(),
             }),
             lookup: Arc::clone(&resources.lookup),
             rebuild: Rebuild {
@@ -130,7 +133,8 @@ async fn check_topics(resources: &Resources) -> Result<(i32, i32), FanoutError> 
         equal.push(topics.events(*class).to_string());
         equal.push(topics.seen(*class).to_string());
         equal.extend(
-            Channel::ALL
+            resources
+                .channels
                 .iter()
                 .map(|c| topics.deliveries(*c, *class).to_string()),
         );

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Html;
 use axum::routing::get;
-use bongsu_domain::{Channel, Class};
+use bongsu_domain::Class;
 use bongsu_runtime::{Shutdown, Tasks};
 use bongsu_simulators::Simulators;
 use serde_json::{Value, json};
@@ -62,13 +62,14 @@ async fn status(State(page): State<Page>) -> axum::Json<Value> {
         reports.push(json!({"url": url, "report": report}));
     }
     let world = &page.world;
+    let channels = world.config.active_channels();
     let mut lags = Vec::new();
     for class in Class::ALL {
         lags.push((
             world.topics.fanout_group(),
             world.topics.events(*class).to_string(),
         ));
-        for channel in Channel::ALL {
+        for channel in &channels {
             let topic = world.topics.deliveries(*channel, *class).to_string();
             lags.push((world.topics.dispatch_group(*channel), topic));
         }

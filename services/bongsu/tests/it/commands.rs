@@ -139,6 +139,21 @@ fn a_stop_that_means_nothing_is_refused_before_a_broker_is_asked() {
 }
 
 #[test]
+fn a_channel_without_topics_is_refused_with_the_way_out() {
+    let run = ["run", "dispatch", "--channel", "apns"];
+    let (code, told) = refusal(&mut bongsu(&run));
+    assert_eq!(code, Some(64), "{told}");
+    assert!(
+        told.contains("topics.channels") && told.contains("topics apply"),
+        "{told}"
+    );
+    let nothing = ["config", "check", "fanout"];
+    let (code, told) = refusal(bongsu(&nothing).env("BONGSU__TOPICS__CHANNELS", "[]"));
+    assert_eq!(code, Some(64), "{told}");
+    assert!(told.contains("topics.channels"), "{told}");
+}
+
+#[test]
 fn a_bad_event_is_refused_before_anything_is_published() {
     // No broker is asked: the event is checked first.
     let refused = bongsu(&[

@@ -228,6 +228,28 @@ async fn a_recipient_without_an_address_and_a_late_event_get_receipts() {
     fanout.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_channel_without_topics_is_told_and_holds_nobody_else() {
+    let world = World::new().await;
+    let fanout = world.start();
+    let mut both = event("shop", "both");
+    both["plan"]["channels"] = serde_json::json!(["webhook", "apns"]);
+    let token = serde_json::json!({"channel": "apns", "address": "0a".repeat(32)});
+    let addresses = &mut both["target"]["recipients"][0]["addresses"];
+    addresses.as_array_mut().unwrap().push(token);
+    world.publish("shop", both.to_string().into(), None).await;
+    let receipts = world.wait_for(&world.topics.results(), 1).await;
+    let value = receipts[0].value.as_deref().unwrap();
+    let receipt = world.codec.decode::<Receipt>(value).unwrap();
+    assert_eq!(
+        (receipt.outcome.as_str(), receipt.reason.as_str()),
+        ("refused", "unknown_channel")
+    );
+    let sent = world.wait_for(&world.deliveries(), 1).await;
+    assert_eq!(ids(&world, &sent, "shop"), ["both"]);
+    fanout.stop().await;
+}
+
 /// Takes five seconds for the recipients of one sender.
 struct SlowFor(String);
 

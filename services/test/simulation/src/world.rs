@@ -174,6 +174,7 @@ impl World {
             metrics: metrics()?,
             health: Health::new(),
             worker_id: "fanout".into(),
+            channels: Channel::ALL.to_vec(),
         };
         let shutdown = Shutdown::new();
         let settings = bongsu_fanout::Settings::default();
