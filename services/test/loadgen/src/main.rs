@@ -11,6 +11,7 @@
     reason = "a tool outside the services' task tree"
 )]
 
+mod apns;
 mod audit;
 mod damage;
 mod events_order;
@@ -40,6 +41,8 @@ enum Drill {
 enum Story {
     /// Events to webhooks.
     Walk,
+    /// Pushes: our provider, other clients, and dispatch.
+    Apns,
 }
 
 #[derive(Debug, Parser)]
@@ -84,18 +87,36 @@ fn main() -> ExitCode {
     }
 }
 
+impl Arguments {
+    /// Whether a scenario was asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let results = runtime.block_on(scenarios::run(arguments))?;
     let mut all_kept = true;
-    for result in &results {
-        println!("{}", serde_json::to_string(result)?);
-        all_kept &= result.kept;
+    let mut rows = Vec::new();
+    match arguments.story {
+        Story::Walk => {
+            for result in runtime.block_on(scenarios::run(arguments))? {
+                all_kept &= result.kept;
+                println!("{}", serde_json::to_string(&result)?);
+                rows.push(serde_json::to_value(result)?);
+            }
+        }
+        Story::Apns => {
+            for row in runtime.block_on(apns::run(arguments))? {
+                all_kept &= row.kept;
+                rows.push(serde_json::to_value(row)?);
+            }
+        }
     }
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&results)?)
+        std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
             .with_context(|| path.display().to_string())?;
     }
     Ok(all_kept)

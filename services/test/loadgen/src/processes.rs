@@ -82,11 +82,27 @@ fn signal(pid: u32, number: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// User and system time of this process so far, in microseconds.
+pub(crate) fn own_cpu_us() -> u64 {
+    ticks("self", 11).unwrap_or(0)
+}
+
+/// The same of all children that have ended.
+pub(crate) fn children_cpu_us() -> u64 {
+    ticks("self", 13).unwrap_or(0)
+}
+
 fn cpu_us(pid: u32) -> Option<u64> {
+    ticks(&pid.to_string(), 11)
+}
+
+/// Two neighbouring times of a process in microseconds: 11 after the name are user and system time,
+/// 13 those of children that have ended.
+fn ticks(process: &str, skip: usize) -> Option<u64> {
     const MICROS_PER_TICK: u64 = 10_000;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name is in parentheses and may hold spaces; user and system time are fields 14 and 15.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(skip);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some((user + system) * MICROS_PER_TICK)

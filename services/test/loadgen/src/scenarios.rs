@@ -16,7 +16,7 @@ use crate::events_order;
 use crate::kills::{Kill, allowance};
 use crate::load::{Load, Published, Stamps, publish, wall_us};
 use crate::world::World;
-use crate::{Arguments, Drill, Story};
+use crate::{Arguments, Drill};
 
 /// Round trip to the provider in every drill.
 const RTT_MS: u64 = 60;
@@ -49,9 +49,6 @@ pub(crate) struct Result_ {
 
 /// Runs the drills asked for.
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Result_>> {
-    match arguments.story {
-        Story::Walk => {}
-    }
     let mut world = World::start(arguments.bongsu.clone(), arguments.scripts.clone()).await?;
     world.start_services().await?;
     let mut drills = Drills {

@@ -251,7 +251,10 @@ fn last_lines(path: &std::path::Path) -> String {
         .join("\n")
 }
 
-fn start_kafka(scripts: &std::path::Path, dir: &std::path::Path) -> anyhow::Result<String> {
+pub(crate) fn start_kafka(
+    scripts: &std::path::Path,
+    dir: &std::path::Path,
+) -> anyhow::Result<String> {
     let output = Command::new(scripts.join("kafka"))
         .args(["start", "--json", "--dir"])
         .arg(dir)
@@ -269,7 +272,7 @@ fn start_kafka(scripts: &std::path::Path, dir: &std::path::Path) -> anyhow::Resu
         .to_owned())
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port())
