@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::bucket::Bucket;
+
 /// A fault plan, as JSON at `/_sim/faults`. Ratios are shares of all requests, from 0 to 1; together
 /// they may not exceed 1. Nothing set: everything is taken at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,18 +24,30 @@ pub struct Faults {
     pub fail_attempts: u32,
     /// Share answered 429.
     pub throttle_ratio: f64,
-    /// Milliseconds asked for in `Retry-After` of a 429 (whole seconds for webhooks, rounded up).
+    /// Milliseconds asked for in `Retry-After` of a 429 (whole seconds for webhooks, rounded up);
+    /// 0 sends none.
     pub retry_after_ms: u64,
     /// Share whose connection is closed after the request was read whole, without an answer.
     pub reset_ratio: f64,
+    /// Share that is taken and answered, but whose answer never arrives: the connection is closed in
+    /// its place. Recorded with the status that was lost.
+    pub lost_ratio: f64,
     /// Share that never gets an answer.
     pub timeout_ratio: f64,
+    /// Share of the addresses (of their paths, not of the requests) that answer everything with
+    /// [`Faults::fail_status`].
+    pub failing_addresses: f64,
+    /// What is taken per second at most; beyond it the answer is 429.
+    pub bucket: Option<Bucket>,
+    /// Requests after which a connection is closed in an orderly way (GOAWAY in HTTP/2,
+    /// `Connection: close` before); 0 never does.
+    pub goaway_after: u64,
     /// Seed of the decisions.
     pub seed: u64,
     /// Discord: ids of webhooks that do not exist any more.
     pub deleted: Vec<String>,
     /// Plans for addresses whose path starts with the key; the longest matching key wins and replaces
-    /// this plan wholly. Plans in here may not hold `paths` of their own.
+    /// this plan wholly. Plans in here may not hold `paths`, a `bucket` or `goaway_after`.
     pub paths: BTreeMap<String, Faults>,
 }
 
@@ -48,7 +62,11 @@ impl Default for Faults {
             throttle_ratio: 0.0,
             retry_after_ms: 1_000,
             reset_ratio: 0.0,
+            lost_ratio: 0.0,
             timeout_ratio: 0.0,
+            failing_addresses: 0.0,
+            bucket: None,
+            goaway_after: 0,
             seed: 0,
             deleted: Vec::new(),
             paths: BTreeMap::new(),
@@ -78,6 +96,10 @@ pub struct Decision {
     pub act: Act,
     /// When.
     pub delay: Duration,
+    /// Whether the connection is cut instead of the answer.
+    pub lost: bool,
+    /// Whether the plan's bucket may still refuse it.
+    pub bucketed: bool,
 }
 
 impl Faults {
@@ -90,9 +112,11 @@ impl Faults {
             ("fail_ratio", self.fail_ratio),
             ("throttle_ratio", self.throttle_ratio),
             ("reset_ratio", self.reset_ratio),
+            ("lost_ratio", self.lost_ratio),
             ("timeout_ratio", self.timeout_ratio),
         ];
-        for (name, ratio) in ratios {
+        let addresses = [("failing_addresses", self.failing_addresses)];
+        for (name, ratio) in ratios.into_iter().chain(addresses) {
             if !(0.0..=1.0).contains(&ratio) {
                 return Err(format!("{name} must lie between 0 and 1"));
             }
@@ -103,9 +127,17 @@ impl Faults {
         if !(400..=599).contains(&self.fail_status) {
             return Err("fail_status must lie between 400 and 599".to_owned());
         }
+        if let Some(bucket) = &self.bucket {
+            bucket.validate()?;
+        }
         for (path, plan) in &self.paths {
             if !plan.paths.is_empty() {
                 return Err(format!("paths[{path}] holds paths of its own"));
+            }
+            if plan.bucket.is_some() || plan.goaway_after > 0 {
+                return Err(format!(
+                    "paths[{path}] holds a bucket or goaway_after, which hold for all paths only"
+                ));
             }
             plan.validate().map_err(|e| format!("paths[{path}]: {e}"))?;
         }
@@ -121,17 +153,18 @@ impl Faults {
             .filter(|(prefix, _)| path.starts_with(prefix.as_str()))
             .max_by_key(|(prefix, _)| prefix.len());
         let plan = special.map_or(self, |(_, plan)| plan);
-        plan.decide_here(n, attempt)
+        plan.decide_here(n, path, attempt)
     }
 
-    fn decide_here(&self, n: u64, attempt: u32) -> Decision {
+    fn decide_here(&self, n: u64, path: &str, attempt: u32) -> Decision {
         let mut left = share(self.seed, n, 0);
         let mut hit = |ratio: f64| {
             let hit = left < ratio;
             left -= ratio;
             hit
         };
-        let act = if (1..=self.fail_attempts).contains(&attempt) {
+        let mut lost = false;
+        let act = if (1..=self.fail_attempts).contains(&attempt) || self.fails(path) {
             Act::Fail(self.fail_status)
         } else if hit(self.reset_ratio) {
             Act::Reset
@@ -142,6 +175,7 @@ impl Faults {
         } else if hit(self.fail_ratio) {
             Act::Fail(self.fail_status)
         } else {
+            lost = hit(self.lost_ratio);
             Act::Answer
         };
         let jitter = if self.jitter_ms == 0 {
@@ -152,8 +186,24 @@ impl Faults {
         Decision {
             act,
             delay: Duration::from_millis(self.latency_ms.saturating_add(jitter)),
+            lost,
+            bucketed: act == Act::Answer && self.bucket.is_some(),
         }
     }
+
+    /// Whether the address is one of [`Faults::failing_addresses`]: always the same ones for the
+    /// same seed, and a larger share holds the smaller one.
+    #[must_use]
+    pub fn fails(&self, path: &str) -> bool {
+        self.failing_addresses > 0.0 && share(self.seed, hash(path), 2) < self.failing_addresses
+    }
+}
+
+/// FNV-1a of a path.
+fn hash(path: &str) -> u64 {
+    path.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| {
+        (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Evenly spread bits of (seed, number, purpose): the finaliser of splitmix64.
@@ -223,12 +273,49 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_addresses_fails_and_always_the_same() {
+        let plan = |failing_addresses| Faults {
+            failing_addresses,
+            seed: 7,
+            ..Faults::default()
+        };
+        let failing = |share| -> Vec<u32> {
+            (0..10_000)
+                .filter(|i| plan(share).decide(0, &format!("/hook/{i}"), 1).act != Act::Answer)
+                .collect()
+        };
+        let (one, ten) = (failing(0.01), failing(0.1));
+        assert!((60..140).contains(&one.len()), "{}", one.len());
+        assert!((900..1_100).contains(&ten.len()), "{}", ten.len());
+        assert!(one.iter().all(|i| ten.contains(i)));
+        let path = format!("/hook/{}", one[0]);
+        assert!((0..100).all(|n| plan(0.01).decide(n, &path, 9).act == Act::Fail(503)));
+    }
+
+    #[test]
+    fn a_lost_answer_is_an_answer() {
+        let plan = Faults {
+            lost_ratio: 0.5,
+            fail_ratio: 0.2,
+            ..Faults::default()
+        };
+        let decisions: Vec<_> = (0..10_000).map(|n| plan.decide(n, "", 1)).collect();
+        let lost = decisions.iter().filter(|d| d.lost).count();
+        assert!((4_700..5_300).contains(&lost), "{lost}");
+        assert!(decisions.iter().all(|d| !d.lost || d.act == Act::Answer));
+    }
+
+    #[test]
     fn a_plan_that_cannot_be_is_refused() {
         for text in [
             r#"{"fail_ratio": 1.5}"#,
             r#"{"fail_ratio": 0.6, "reset_ratio": 0.6}"#,
             r#"{"fail_status": 200}"#,
             r#"{"paths": {"/a": {"paths": {"/b": {}}}}}"#,
+            r#"{"paths": {"/a": {"bucket": {"rate": 1, "burst": 1}}}}"#,
+            r#"{"bucket": {"rate": 0, "burst": 1}}"#,
+            r#"{"failing_addresses": 2}"#,
+            r#"{"reset_ratio": 0.6, "lost_ratio": 0.6}"#,
         ] {
             let plan: Faults = serde_json::from_str(text).unwrap();
             assert!(plan.validate().is_err(), "{text}");

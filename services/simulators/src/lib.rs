@@ -8,6 +8,7 @@
 
 pub mod apns;
 pub mod assertion;
+pub mod bucket;
 pub mod compare;
 mod control;
 pub mod discord;

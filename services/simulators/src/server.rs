@@ -4,7 +4,9 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bongsu_runtime::{Shutdown, Tasks};
@@ -20,12 +22,13 @@ use thiserror::Error;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::apns::{self, Apns};
+use crate::bucket::Level;
 use crate::control;
-use crate::faults::{Act, Faults};
+use crate::faults::{Act, Decision, Faults};
 use crate::recorder::{Arrived, Recorder, Seen, Ticket};
 
 /// Bytes of a request that are read; more is answered 413. Providers take far less.
@@ -89,8 +92,16 @@ pub(crate) struct Server {
     twin: Arc<dyn Twin>,
     recorder: Recorder,
     faults: RwLock<Arc<Faults>>,
+    level: Mutex<Level>,
     log: Option<mpsc::Sender<String>>,
     apns: Option<Arc<Apns>>,
+}
+
+/// How many requests a connection has brought, and the word to close it.
+#[derive(Default)]
+struct Brought {
+    requests: AtomicU64,
+    enough: Notify,
 }
 
 impl Server {
@@ -104,6 +115,7 @@ impl Server {
             twin,
             recorder: Recorder::default(),
             faults: RwLock::new(Arc::new(faults)),
+            level: Mutex::default(),
             log,
             apns,
         }
@@ -193,17 +205,51 @@ impl Server {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().pipeline_flush(true);
         builder.http2().max_concurrent_streams(STREAMS);
+        let brought = Brought::default();
         let service = service_fn(|request| {
             let server = Arc::clone(&self);
+            server.count(&brought);
             async move { server.serve_one(request, peer.ip()).await }
         });
-        let served = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut enough = pin!(brought.enough.notified());
+        let mut closing = false;
+        let ended = loop {
+            tokio::select! {
+                // Both branches are cancel safe: neither future is dropped.
+                ended = served.as_mut() => break ended,
+                () = enough.as_mut(), if !closing => {
+                    closing = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
             tracing::trace!(%error, "connection closed");
         }
         Ok(())
+    }
+
+    /// Counts a request of a connection, which closes after the plan's number of them.
+    fn count(&self, brought: &Brought) {
+        let limit = self.faults().goaway_after;
+        let n = brought.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if limit > 0 && n >= limit {
+            brought.enough.notify_one();
+        }
+    }
+
+    /// The plan's decision once its bucket was asked too.
+    fn limited(&self, faults: &Faults, decision: Decision, now_us: u64) -> Act {
+        let Some(bucket) = faults.bucket.as_ref().filter(|_| decision.bucketed) else {
+            return decision.act;
+        };
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if level.take(bucket, now_us) {
+            decision.act
+        } else {
+            Act::Throttle(bucket.retry_after())
+        }
     }
 
     async fn serve_one(
@@ -253,16 +299,20 @@ impl Server {
             now_us: ticket.read_us,
             faults: &faults,
         };
-        match decision.act {
+        let act = self.limited(&faults, decision, ticket.read_us);
+        match act {
             Act::Reset => return Err(Reset),
             Act::Hang => return std::future::pending().await,
             Act::Answer | Act::Fail(_) | Act::Throttle(_) => {}
         }
-        let answer = self.twin.answer(&question, decision.act);
+        let answer = self.twin.answer(&question, act);
         if !decision.delay.is_zero() {
             tokio::time::sleep_until(read_at + decision.delay).await;
         }
         self.recorder.answered(ticket, answer.status().as_u16());
+        if decision.lost && act == Act::Answer {
+            return Err(Reset);
+        }
         Ok(answer)
     }
 }

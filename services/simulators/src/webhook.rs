@@ -72,6 +72,7 @@ impl Twin for Webhook {
             Act::Fail(status) => {
                 plain(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE))
             }
+            Act::Throttle(wait) if wait.is_zero() => plain(StatusCode::TOO_MANY_REQUESTS),
             Act::Throttle(wait) => with(
                 StatusCode::TOO_MANY_REQUESTS,
                 HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)))]),

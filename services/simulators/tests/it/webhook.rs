@@ -1,8 +1,11 @@
 use std::time::{Duration, Instant};
 
+use bongsu_simulators::faults::Bucket;
 use bongsu_simulators::simulators::Kind;
 use bongsu_simulators::{Expected, Faults};
 use reqwest::{Client, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::{body, start, url};
 
@@ -156,4 +159,64 @@ async fn what_is_no_hook_is_not_recorded() {
         .status();
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(sim.running()[0].recorder().counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_lost_answer_was_taken_and_never_arrives() {
+    let sim = start(Kind::Webhook, |i| i.faults.lost_ratio = 1.0).await;
+    let target = url(&sim, "/hook/a");
+    let answer = post(&Client::new(), &target, body("s", "e1", 1)).await;
+    assert!(!answer.unwrap_err().is_timeout());
+    let report = sim.running()[0].report();
+    assert_eq!((report.accepted, report.unanswered), (1, 0));
+}
+
+#[tokio::test]
+async fn beyond_its_bucket_it_says_too_many_with_or_without_a_wait() {
+    let bucket = |retry_after_ms| Faults {
+        bucket: Some(Bucket {
+            rate: 0.001,
+            burst: 2.0,
+            retry_after_ms,
+        }),
+        ..Faults::default()
+    };
+    let sim = start(Kind::Webhook, |i| i.faults = bucket(0)).await;
+    let client = Client::new();
+    let target = url(&sim, "/hook/a");
+    for (event, status) in [("e1", 204), ("e2", 204), ("e3", 429)] {
+        let answer = client.post(&target).body(body("s", event, 1)).send().await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert!(!answer.headers().contains_key("retry-after"));
+    }
+    // The level outlives the change of the plan.
+    sim.running()[0].set_faults(bucket(1_000)).unwrap();
+    let answer = client.post(&target).body(body("s", "e4", 4)).send().await;
+    assert_eq!(answer.unwrap().headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_in_order_after_its_number_of_requests() {
+    let sim = start(Kind::Webhook, |i| i.faults.goaway_after = 3).await;
+    let request = "POST /hook/a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}";
+    let mut raw = TcpStream::connect(sim.running()[0].address())
+        .await
+        .unwrap();
+    raw.write_all(request.repeat(3).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    let read = raw.read_to_string(&mut answers);
+    tokio::time::timeout(Duration::from_secs(5), read)
+        .await
+        .expect("the connection ends")
+        .unwrap();
+    assert_eq!(answers.matches("204 No Content").count(), 3);
+    // Over HTTP/2 nothing is lost when the connection is renewed.
+    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    for i in 0..9 {
+        let target = url(&sim, "/hook/b");
+        let status = post(&client, &target, body("s", "e", i)).await.unwrap();
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(sim.running()[0].recorder().counts().accepted, 12);
 }
