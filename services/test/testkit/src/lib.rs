@@ -12,12 +12,14 @@ pub mod kafka;
 pub mod layers;
 pub mod names;
 pub mod postgres;
+pub mod proxy;
 pub mod report;
 pub mod wait;
 
 pub use kafka::TestKafka;
 pub use names::Names;
 pub use postgres::Postgres;
+pub use proxy::{FaultProxy, Passage, Rules};
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

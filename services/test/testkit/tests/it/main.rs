@@ -8,3 +8,4 @@ mod channels;
 mod docs;
 mod kafka;
 mod layers;
+mod proxy;
