@@ -41,6 +41,21 @@ impl Process {
         })
     }
 
+    /// Its process id.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// SIGSTOP: frozen until [`Process::go_on`].
+    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+        signal(self.pid, libc::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) -> anyhow::Result<()> {
+        signal(self.pid, libc::SIGCONT)
+    }
+
     /// User and system time so far, in microseconds.
     pub(crate) fn cpu_us(&self) -> u64 {
         cpu_us(self.pid).unwrap_or(0)
@@ -82,6 +97,28 @@ fn signal(pid: u32, number: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Memory of a process, KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// `VmRSS`: now.
+    pub(crate) rss_kib: u64,
+    /// `VmHWM`: the most it ever was.
+    pub(crate) peak_kib: u64,
+}
+
+/// The memory of a process; `None` when it is gone.
+pub(crate) fn memory(pid: u32) -> Option<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some(Memory {
+        rss_kib: field("VmRSS:")?,
+        peak_kib: field("VmHWM:")?,
+    })
+}
+
 /// User and system time of this process so far, in microseconds.
 pub(crate) fn own_cpu_us() -> u64 {
     ticks("self", 11).unwrap_or(0)
@@ -92,7 +129,8 @@ pub(crate) fn children_cpu_us() -> u64 {
     ticks("self", 13).unwrap_or(0)
 }
 
-fn cpu_us(pid: u32) -> Option<u64> {
+/// User and system time of a process so far, in microseconds.
+pub(crate) fn cpu_us(pid: u32) -> Option<u64> {
     ticks(&pid.to_string(), 11)
 }
 

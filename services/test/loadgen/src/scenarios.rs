@@ -72,7 +72,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Result_>> {
 struct Drills {
     world: World,
     quick: bool,
-    only: Option<String>,
+    only: Vec<String>,
     results: Vec<Result_>,
     /// The highest closed-loop rate of this run, events per second.
     capacity: f64,
@@ -99,7 +99,7 @@ struct Finished {
 
 impl Drills {
     fn wanted(&self, name: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| name.contains(only))
+        self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
     }
 
     async fn bench(&mut self) -> anyhow::Result<()> {

@@ -240,7 +240,8 @@ impl Drop for World {
     }
 }
 
-fn last_lines(path: &std::path::Path) -> String {
+/// The last lines of a log.
+pub(crate) fn last_lines(path: &std::path::Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines
@@ -272,6 +273,7 @@ pub(crate) fn start_kafka(
         .to_owned())
 }
 
+/// A port that is free at this moment.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?

@@ -1,0 +1,230 @@
+//! The drills of dispatch alone: deliveries are written straight to their topic, and everything is
+//! counted at the provider's simulator and in `results`.
+//!
+//! Every scenario has a deadline, begins with no dispatch running and leaves none. One that fails is
+//! a broken row, and the next one gets a world of its own.
+
+mod bound;
+mod dice;
+mod drill;
+mod drills;
+pub(crate) mod load;
+mod log;
+pub(crate) mod profile;
+mod progress;
+mod rates;
+mod receipts;
+mod row;
+mod verdict;
+mod world;
+mod writer;
+
+use std::time::Duration;
+
+use drill::{Drill, EVEN, RTT_MS};
+use drills::bench::Comparison;
+use drills::provider::{Misbehaviour, misbehaviours};
+use drills::{bench, classes, garbage, kills, network, order, pacing, provider, stops};
+use load::Keys;
+use row::Row;
+use world::{Shape, World};
+
+use crate::Arguments;
+
+/// Partitions of every topic.
+const PARTITIONS: i32 = 32;
+
+/// One scenario.
+enum Scenario {
+    Kills,
+    RollingRestart,
+    Rebalances,
+    FailingKeys,
+    LongWait,
+    /// Workers, and the wait a 429 asks for.
+    UnknownLimit(&'static str, usize, u64),
+    /// Workers.
+    Doubled(&'static str, usize),
+    Configured,
+    Frozen,
+    CutFromKafka,
+    CutFromProvider,
+    HalfOpenKafka,
+    HalfOpenProvider,
+    BrokersKilled,
+    QueueFull,
+    CorruptCheckpoint,
+    Provider(Misbehaviour),
+    Campaign,
+    StopSender,
+    Compare(Comparison),
+    OpenLoop,
+    Memory,
+    MemoryOutage,
+}
+
+impl Scenario {
+    /// The chaos drills, the most important first.
+    fn chaos() -> Vec<Self> {
+        let mut all = vec![
+            Self::Kills,
+            Self::RollingRestart,
+            Self::Rebalances,
+            Self::FailingKeys,
+            Self::LongWait,
+            Self::UnknownLimit("pacing_alone", 1, 0),
+            Self::UnknownLimit("pacing_four", 4, 0),
+            Self::UnknownLimit("pacing_retry_after", 1, 1_000),
+            Self::Doubled("pacing_doubled_alone", 1),
+            Self::Doubled("pacing_doubled_four", 4),
+            Self::Configured,
+            Self::Frozen,
+            Self::CutFromKafka,
+            Self::CutFromProvider,
+            Self::HalfOpenKafka,
+            Self::HalfOpenProvider,
+            Self::BrokersKilled,
+            Self::QueueFull,
+            Self::CorruptCheckpoint,
+        ];
+        all.extend(misbehaviours().into_iter().map(Self::Provider));
+        all.extend([Self::Campaign, Self::StopSender]);
+        all
+    }
+
+    /// The benchmarks.
+    fn bench(quick: bool) -> Vec<Self> {
+        let plain = Comparison::plain;
+        let several = |name, processes| Comparison {
+            processes,
+            ..plain(name, RTT_MS, 500)
+        };
+        let mixed = |name, keys, failing| Comparison {
+            keys,
+            failing,
+            ..plain(name, RTT_MS, 500)
+        };
+        let recipients = if quick { 40_000 } else { 400_000 };
+        let broadcast = Keys::Broadcast {
+            recipients,
+            senders: 1_000,
+        };
+        let comparisons = [
+            plain("rtt_60_in_flight_500", RTT_MS, 500),
+            plain("rtt_60_in_flight_1000", RTT_MS, 1_000),
+            plain("rtt_0", 0, 500),
+            plain("rtt_300", 300, 1_000),
+            several("processes_2", 2),
+            several("processes_4", 4),
+            mixed("failing_1_percent", EVEN, 0.01),
+            mixed("failing_10_percent", EVEN, 0.1),
+            mixed("zipf_keys", Keys::zipf(10_000, 1.0), 0.0),
+            mixed("broadcast_beside_ordinary", broadcast, 0.0),
+        ];
+        let mut all: Vec<Self> = comparisons.into_iter().map(Self::Compare).collect();
+        all.extend([Self::OpenLoop, Self::Memory, Self::MemoryOutage]);
+        all
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Kills => "kill_9",
+            Self::RollingRestart => "rolling_restart",
+            Self::Rebalances => "rebalances",
+            Self::FailingKeys => "failing_keys",
+            Self::LongWait => "long_wait",
+            Self::UnknownLimit(name, ..) | Self::Doubled(name, _) => name,
+            Self::Configured => "pacing_configured",
+            Self::Frozen => "frozen_and_continued",
+            Self::CutFromKafka => "cut_from_kafka",
+            Self::CutFromProvider => "cut_from_provider",
+            Self::HalfOpenKafka => "half_open_kafka",
+            Self::HalfOpenProvider => "half_open_provider",
+            Self::BrokersKilled => "brokers_killed",
+            Self::QueueFull => "queue_full",
+            Self::CorruptCheckpoint => "corrupt_checkpoint",
+            Self::Provider(what) => what.name,
+            Self::Campaign => "campaign_beside",
+            Self::StopSender => "stop_sender",
+            Self::Compare(what) => what.name,
+            Self::OpenLoop => "open_loop",
+            Self::Memory => "memory_5000",
+            Self::MemoryOutage => "memory_outage",
+        }
+    }
+
+    async fn run(&self, drill: &mut Drill) -> anyhow::Result<Row> {
+        match self {
+            Self::Kills => kills::kills(drill).await,
+            Self::RollingRestart => kills::rolling_restart(drill).await,
+            Self::Rebalances => kills::rebalances(drill).await,
+            Self::FailingKeys => order::failing_keys(drill).await,
+            Self::LongWait => order::long_wait(drill).await,
+            Self::UnknownLimit(name, workers, wait) => {
+                pacing::unknown_limit(drill, name, *workers, *wait).await
+            }
+            Self::Doubled(name, workers) => pacing::doubled(drill, name, *workers).await,
+            Self::Configured => pacing::configured(drill).await,
+            Self::Frozen => network::frozen(drill).await,
+            Self::CutFromKafka => network::cut_from_kafka(drill).await,
+            Self::CutFromProvider => network::cut_from_provider(drill).await,
+            Self::HalfOpenKafka => network::half_open_kafka(drill).await,
+            Self::HalfOpenProvider => network::half_open_provider(drill).await,
+            Self::BrokersKilled => network::brokers_killed(drill).await,
+            Self::QueueFull => network::queue_full(drill).await,
+            Self::CorruptCheckpoint => garbage::corrupt_checkpoint(drill).await,
+            Self::Provider(what) => provider::misbehave(drill, what).await,
+            Self::Campaign => classes::campaign(drill).await,
+            Self::StopSender => stops::stop_sender(drill).await,
+            Self::Compare(what) => bench::compare(drill, what).await,
+            Self::OpenLoop => bench::open_loop(drill).await,
+            Self::Memory => bench::memory(drill).await,
+            Self::MemoryOutage => bench::memory_outage(drill).await,
+        }
+    }
+}
+
+/// Runs the scenarios asked for.
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+    let (all, brokers) = match arguments.drill {
+        crate::Drill::Bench => (Scenario::bench(arguments.quick), 1),
+        crate::Drill::Chaos => (Scenario::chaos(), 3),
+    };
+    let shape = Shape {
+        brokers: arguments.brokers.unwrap_or(brokers),
+        partitions: PARTITIONS,
+    };
+    let limit = Duration::from_secs(if arguments.quick { 600 } else { 5_400 });
+    let mut rows = Vec::new();
+    let mut drill = None;
+    for scenario in all.iter().filter(|s| arguments.wants(s.name())) {
+        let mut ready = match drill.take() {
+            Some(drill) => drill,
+            None => {
+                let world = World::start(&arguments.bongsu, &arguments.scripts, shape).await?;
+                Drill::new(world, arguments.quick, arguments.seed)
+            }
+        };
+        println!("{} ...", scenario.name());
+        let failed = match tokio::time::timeout(limit, scenario.run(&mut ready)).await {
+            Ok(Ok(row)) => {
+                println!("{}", row.line());
+                rows.push(row);
+                drill = Some(ready);
+                continue;
+            }
+            Ok(Err(error)) => format!("failed: {error:#}"),
+            Err(_) => format!("did not end within {} s", limit.as_secs()),
+        };
+        let mut row = ready.row(scenario.name());
+        row.promise(&failed, false);
+        println!("{}", row.line());
+        rows.push(row);
+        // Whatever it left behind goes with its world.
+        ready.world.kill_fleet().await?;
+    }
+    if let Some(ready) = drill {
+        ready.world.stop().await?;
+    }
+    Ok(rows)
+}

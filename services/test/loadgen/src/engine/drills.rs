@@ -1,0 +1,11 @@
+//! The drills, by concern.
+
+pub(crate) mod bench;
+pub(crate) mod classes;
+pub(crate) mod garbage;
+pub(crate) mod kills;
+pub(crate) mod network;
+pub(crate) mod order;
+pub(crate) mod pacing;
+pub(crate) mod provider;
+pub(crate) mod stops;

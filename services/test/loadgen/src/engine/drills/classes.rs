@@ -1,0 +1,70 @@
+//! Two classes beside each other.
+
+use std::time::Duration;
+
+use bongsu_domain::Class;
+use serde_json::json;
+
+use crate::engine::drill::{Drill, RTT_MS, WORKERS, deliveries};
+use crate::engine::load::{Keys, Load};
+use crate::engine::profile::Profile;
+use crate::engine::row::Row;
+
+/// How long after the last write everything must be settled.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Transactional deliveries alone, then beside a campaign: they must hardly notice.
+pub(crate) async fn campaign(drill: &mut Drill) -> anyhow::Result<Row> {
+    let rate = drill.capacity().await? / 2.0;
+    let length = drill.size(15.0, 60.0);
+    let recipients = drill.size(40_000, 400_000);
+    drill
+        .world
+        .start_fleet(&Profile::default(), WORKERS)
+        .await?;
+    let plan = json!({"latency_ms": RTT_MS});
+    let load = drill.load(deliveries(rate, length), Some(rate));
+    let run = drill.begin(load, &plan).await?;
+    let alone = drill.settle(run, PATIENCE, &[]).await?;
+
+    let bulk = Load {
+        class: Class::Bulk,
+        keys: Keys::Broadcast {
+            recipients,
+            senders: 1_000,
+        },
+        never_resend: 0.0,
+        ..drill.load(recipients / 10 * 11, None)
+    };
+    let bulk = drill.begin(bulk, &plan).await?;
+    while bulk.writing.so_far() < bulk.load.deliveries {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let load = drill.load(deliveries(rate, length), Some(rate));
+    let beside = drill.write(load).await?;
+    let beside = drill.settle(beside, PATIENCE, &[]).await?;
+    let campaign = drill.settle(bulk, PATIENCE, &[]).await?;
+    drill.world.stop_fleet().await?;
+
+    let ratio = beside.verdict.latency.p99_ms / alone.verdict.latency.p99_ms.max(0.001);
+    let mut row = drill.row("campaign_beside");
+    row.judge(&alone.verdict, alone.cpu_us, 0, &[]);
+    row.judge(&campaign.verdict, campaign.cpu_us, 0, &[]);
+    row.judge(&beside.verdict, beside.cpu_us, 0, &[]);
+    let (from, to) = (campaign.log.seen.first(), campaign.log.seen.last());
+    let overlap = beside.log.seen.iter().filter(|seen| {
+        from.is_some_and(|f| f.read_us <= seen.read_us)
+            && to.is_some_and(|t| seen.read_us <= t.read_us)
+    });
+    row.add("rate", &rate);
+    row.add("recipients", &recipients);
+    row.add("requests_while_the_campaign_ran", &overlap.count());
+    row.add("alone", &alone.verdict.latency);
+    row.add("beside", &beside.verdict.latency);
+    row.add("p99_ratio", &ratio);
+    row.speed(
+        "p99 beside the campaign at most 1.2 times that alone",
+        ratio <= 1.2,
+    );
+    Ok(row)
+}

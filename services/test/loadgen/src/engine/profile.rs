@@ -1,0 +1,61 @@
+//! The settings a drill gives to dispatch: the one place that knows their names.
+
+/// The key every drill signs with, so that signing is part of every figure.
+pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Settings of one dispatch process.
+#[derive(Debug, Clone)]
+pub(crate) struct Profile {
+    pub(crate) max_in_flight: usize,
+    /// Short timeouts, so that a killed worker is missed soon; the same inequality between them.
+    pub(crate) short_session: bool,
+    pub(crate) kafka_through_proxy: bool,
+    /// Further lines after `[kafka]`, tables of its own included.
+    pub(crate) kafka: String,
+    /// Further lines of `[dispatch]`.
+    pub(crate) dispatch: String,
+    /// Further lines of the webhook channel's default account.
+    pub(crate) account: String,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 512,
+            short_session: false,
+            kafka_through_proxy: false,
+            kafka: String::new(),
+            dispatch: String::new(),
+            account: String::new(),
+        }
+    }
+}
+
+impl Profile {
+    /// For drills that kill workers.
+    pub(crate) fn short() -> Self {
+        Self {
+            short_session: true,
+            ..Self::default()
+        }
+    }
+
+    /// The line of an account that is told its limit, in requests per second.
+    pub(crate) fn limit(per_second: f64) -> String {
+        format!("rate = {per_second}\n")
+    }
+
+    /// The sections `dispatch` and `channels.webhook`.
+    pub(crate) fn toml(&self) -> String {
+        let session = if self.short_session {
+            "session_timeout = \"6s\"\nattempt_timeout = \"2s\"\ndrain_timeout = \"4s\"\n"
+        } else {
+            ""
+        };
+        format!(
+            "[dispatch]\nmax_in_flight = {}\n{session}{}\
+             [channels.webhook.accounts.default]\nallow_private = true\nsecrets = [\"{SECRET}\"]\n{}",
+            self.max_in_flight, self.dispatch, self.account,
+        )
+    }
+}
