@@ -14,12 +14,14 @@ pub mod names;
 pub mod postgres;
 pub mod proxy;
 pub mod report;
+pub mod tls;
 pub mod wait;
 
 pub use kafka::TestKafka;
 pub use names::Names;
 pub use postgres::Postgres;
 pub use proxy::{FaultProxy, Passage, Rules};
+pub use tls::TlsFront;
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

@@ -76,6 +76,42 @@ impl Postgres {
         Self::on(Arc::new(Server::start(DURABLE)?))
     }
 
+    /// A new database on a server of its own that is reached over TCP, so that a
+    /// [`FaultProxy`](crate::FaultProxy) can stand before it; its port too.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_tcp() -> Result<(Self, u16)> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let options = format!("{FOR_TESTS} -c listen_addresses=127.0.0.1 -c port={port}");
+        let mut server = Server::start(&options)?;
+        if server.private.is_some() {
+            server.base = (
+                format!("postgres://postgres@127.0.0.1:{port}/"),
+                String::new(),
+            );
+        }
+        Ok((Self::on(Arc::new(server))?, port))
+    }
+
+    /// Runs a statement in this database, as its owner.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses it.
+    pub fn run(&self, statement: &str) -> Result<()> {
+        self.server.run_in(&self.name, statement).map(drop)
+    }
+
+    /// Runs a query in this database and gives what psql prints of it, unaligned.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses it.
+    pub fn ask(&self, query: &str) -> Result<String> {
+        self.server.run_in(&self.name, query)
+    }
+
     fn on(server: Arc<Server>) -> Result<Self> {
         let name = format!("bongsu_{}", uuid::Uuid::new_v4().simple());
         server.sql(&format!("CREATE DATABASE {name}"))?;
@@ -169,9 +205,22 @@ impl Server {
     }
 
     fn sql(&self, statement: &str) -> Result<()> {
+        self.run_in("postgres", statement).map(drop)
+    }
+
+    fn run_in(&self, database: &str, statement: &str) -> Result<String> {
         let done = Command::new(self.programs.join("psql"))
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement])
-            .arg(self.url("postgres"))
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                statement,
+            ])
+            .arg(self.url(database))
             .stdin(Stdio::null())
             .output()
             .context("psql cannot be run")?;
@@ -181,7 +230,7 @@ impl Server {
                 String::from_utf8_lossy(&done.stderr).trim()
             );
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 }
 

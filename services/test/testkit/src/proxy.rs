@@ -66,6 +66,7 @@ pub struct FaultProxy {
     state: watch::Sender<State>,
     born: Arc<AtomicU64>,
     open: Arc<AtomicUsize>,
+    to_clients: Arc<AtomicU64>,
     _accepting: JoinSet<()>,
 }
 
@@ -91,6 +92,7 @@ impl FaultProxy {
         let (state, follow) = watch::channel(State::default());
         let born = Arc::new(AtomicU64::new(0));
         let open = Arc::new(AtomicUsize::new(0));
+        let to_clients = Arc::new(AtomicU64::new(0));
         let mut accepting = JoinSet::new();
         let accept = Accept {
             listener,
@@ -98,6 +100,7 @@ impl FaultProxy {
             state: follow,
             born: Arc::clone(&born),
             open: Arc::clone(&open),
+            to_clients: Arc::clone(&to_clients),
         };
         accepting.spawn(accept.run());
         Ok(Self {
@@ -105,6 +108,7 @@ impl FaultProxy {
             state,
             born,
             open,
+            to_clients,
             _accepting: accepting,
         })
     }
@@ -127,6 +131,12 @@ impl FaultProxy {
         self.state.send_modify(|state| state.frozen_before = next);
     }
 
+    /// Bytes that clients have been given so far, over all connections.
+    #[must_use]
+    pub fn bytes_to_clients(&self) -> u64 {
+        self.to_clients.load(Ordering::Relaxed)
+    }
+
     /// Connections open at this moment.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -140,6 +150,7 @@ struct Accept {
     state: watch::Receiver<State>,
     born: Arc<AtomicU64>,
     open: Arc<AtomicUsize>,
+    to_clients: Arc<AtomicU64>,
 }
 
 impl Accept {
@@ -157,6 +168,7 @@ impl Accept {
                     let line = Line {
                         birth: self.born.fetch_add(1, Ordering::AcqRel),
                         state: self.state.clone(),
+                        to_clients: Arc::clone(&self.to_clients),
                     };
                     let open = Opened::count(&self.open);
                     connections.spawn(line.connect(client, self.target, open));
@@ -188,6 +200,7 @@ impl Drop for Opened {
 struct Line {
     birth: u64,
     state: watch::Receiver<State>,
+    to_clients: Arc<AtomicU64>,
 }
 
 /// What one direction carries.
@@ -249,7 +262,7 @@ impl Line {
             carried = async {
                 tokio::try_join!(
                     reading.read(&mut from, send, client_side),
-                    writing.write(&mut to, receive),
+                    writing.write(&mut to, receive, client_side),
                 )
             } => carried.map(drop),
         };
@@ -293,6 +306,7 @@ impl Line {
         mut self,
         to: &mut OwnedWriteHalf,
         mut receive: mpsc::Receiver<Piece>,
+        client_side: bool,
     ) -> io::Result<()> {
         while let Some(piece) = receive.recv().await {
             match piece {
@@ -300,6 +314,10 @@ impl Line {
                     tokio::time::sleep_until(due).await;
                     self.until_open().await;
                     to.write_all(&bytes).await?;
+                    if !client_side {
+                        let n = bytes.len() as u64;
+                        self.to_clients.fetch_add(n, Ordering::Relaxed);
+                    }
                     if let Some(rate) = self.rules().bytes_per_second {
                         let micros = (bytes.len() as u64).saturating_mul(1_000_000) / rate.max(1);
                         tokio::time::sleep(Duration::from_micros(micros)).await;

@@ -9,3 +9,4 @@ mod docs;
 mod kafka;
 mod layers;
 mod proxy;
+mod tls;

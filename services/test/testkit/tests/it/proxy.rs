@@ -101,6 +101,7 @@ async fn silence_holds_bytes_without_a_word_and_gives_them_out_later() {
         .unwrap()
         .unwrap();
     assert_eq!(&heard, b"held");
+    assert_eq!(proxy.bytes_to_clients(), 10);
 }
 
 #[tokio::test]
