@@ -5,6 +5,7 @@
 //! input before it begins.
 
 use std::io::BufRead as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,6 +42,9 @@ pub(crate) struct BareArguments {
     deliveries: u32,
     #[arg(long)]
     in_flight: usize,
+    /// A certificate to trust.
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
     #[arg(long, default_value_t = 400)]
     senders: u32,
     #[arg(long, default_value_t = 50)]
@@ -67,7 +71,7 @@ fn run(arguments: &BareArguments) -> anyhow::Result<()> {
     println!("ready");
     let mut go = String::new();
     std::io::stdin().lock().read_line(&mut go)?;
-    let accepted = runtime.block_on(send(Arc::new(deliveries), arguments.in_flight))?;
+    let accepted = runtime.block_on(send(Arc::new(deliveries), arguments))?;
     println!("{accepted}");
     Ok(())
 }
@@ -83,6 +87,7 @@ fn deliveries(arguments: &BareArguments) -> anyhow::Result<Vec<Delivery>> {
         deliveries: arguments.deliveries,
         rate: None,
         never_resend: 0.0,
+        same_content: false,
         seed: 0,
         partitions: 1,
         target: arguments.target.clone(),
@@ -96,8 +101,13 @@ fn deliveries(arguments: &BareArguments) -> anyhow::Result<Vec<Delivery>> {
         .collect()
 }
 
-async fn send(deliveries: Arc<Vec<Delivery>>, in_flight: usize) -> anyhow::Result<usize> {
+async fn send(deliveries: Arc<Vec<Delivery>>, arguments: &BareArguments) -> anyhow::Result<usize> {
     let mut settings = Settings::default();
+    settings
+        .webhook
+        .client
+        .ca_file
+        .clone_from(&arguments.ca_file);
     let account = Account {
         secrets: vec![Secret::new(SECRET)],
         allow_private: true,
@@ -109,7 +119,7 @@ async fn send(deliveries: Arc<Vec<Delivery>>, in_flight: usize) -> anyhow::Resul
     let provider = build(Channel::Webhook, &settings, "bare", Clock::system())?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut loops = JoinSet::new();
-    for _ in 0..in_flight {
+    for _ in 0..arguments.in_flight {
         let (provider, next) = (Arc::clone(&provider), Arc::clone(&next));
         let deliveries = Arc::clone(&deliveries);
         loops.spawn(async move {

@@ -24,7 +24,9 @@ use std::time::Duration;
 use drill::{Drill, EVEN, RTT_MS};
 use drills::bench::Comparison;
 use drills::provider::{Misbehaviour, misbehaviours};
-use drills::{bench, classes, garbage, kills, network, order, pacing, provider, stops};
+use drills::{
+    bench, classes, database, garbage, kills, network, order, pacing, provider, restore, stops,
+};
 use load::Keys;
 use row::Row;
 use world::{Shape, World};
@@ -54,9 +56,14 @@ enum Scenario {
     BrokersKilled,
     QueueFull,
     CorruptCheckpoint,
+    DatabaseRollsBack,
+    HalfOpenDatabase,
     Provider(Misbehaviour),
+    /// Open offsets.
+    Restore(&'static str, u32),
     Campaign,
     StopSender,
+    LoopingPublisher,
     Compare(Comparison),
     OpenLoop,
     Memory,
@@ -82,13 +89,22 @@ impl Scenario {
             Self::CutFromKafka,
             Self::CutFromProvider,
             Self::HalfOpenKafka,
+            Self::HalfOpenDatabase,
             Self::HalfOpenProvider,
             Self::BrokersKilled,
             Self::QueueFull,
             Self::CorruptCheckpoint,
+            Self::DatabaseRollsBack,
         ];
         all.extend(misbehaviours().into_iter().map(Self::Provider));
-        all.extend([Self::Campaign, Self::StopSender]);
+        all.extend([
+            Self::Campaign,
+            Self::Restore("restore_0", 0),
+            Self::Restore("restore_10000", 10_000),
+            Self::Restore("restore_100000", 100_000),
+            Self::StopSender,
+            Self::LoopingPublisher,
+        ]);
         all
     }
 
@@ -109,9 +125,17 @@ impl Scenario {
             recipients,
             senders: 1_000,
         };
+        let http2 = |name, rtt_ms, in_flight| Comparison {
+            http2: true,
+            ..plain(name, rtt_ms, in_flight)
+        };
         let comparisons = [
             plain("rtt_60_in_flight_500", RTT_MS, 500),
             plain("rtt_60_in_flight_1000", RTT_MS, 1_000),
+            http2("h2_rtt_60_in_flight_500", RTT_MS, 500),
+            http2("h2_rtt_60_in_flight_1000", RTT_MS, 1_000),
+            http2("h2_rtt_0", 0, 500),
+            http2("h2_rtt_300", 300, 1_000),
             plain("rtt_0", 0, 500),
             plain("rtt_300", 300, 1_000),
             several("processes_2", 2),
@@ -143,9 +167,13 @@ impl Scenario {
             Self::BrokersKilled => "brokers_killed",
             Self::QueueFull => "queue_full",
             Self::CorruptCheckpoint => "corrupt_checkpoint",
+            Self::DatabaseRollsBack => "database_rolls_back",
+            Self::HalfOpenDatabase => "half_open_database",
+            Self::Restore(name, _) => name,
             Self::Provider(what) => what.name,
             Self::Campaign => "campaign_beside",
             Self::StopSender => "stop_sender",
+            Self::LoopingPublisher => "looping_publisher",
             Self::Compare(what) => what.name,
             Self::OpenLoop => "open_loop",
             Self::Memory => "memory_5000",
@@ -173,9 +201,13 @@ impl Scenario {
             Self::BrokersKilled => network::brokers_killed(drill).await,
             Self::QueueFull => network::queue_full(drill).await,
             Self::CorruptCheckpoint => garbage::corrupt_checkpoint(drill).await,
+            Self::DatabaseRollsBack => database::rolls_back(drill).await,
+            Self::HalfOpenDatabase => database::half_open(drill).await,
+            Self::Restore(name, open) => restore::restore(drill, name, *open).await,
             Self::Provider(what) => provider::misbehave(drill, what).await,
             Self::Campaign => classes::campaign(drill).await,
             Self::StopSender => stops::stop_sender(drill).await,
+            Self::LoopingPublisher => stops::looping_publisher(drill).await,
             Self::Compare(what) => bench::compare(drill, what).await,
             Self::OpenLoop => bench::open_loop(drill).await,
             Self::Memory => bench::memory(drill).await,
@@ -221,7 +253,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
         println!("{}", row.line());
         rows.push(row);
         // Whatever it left behind goes with its world.
-        ready.world.kill_fleet().await?;
+        ready.world.kill_fleet();
     }
     if let Some(ready) = drill {
         ready.world.stop().await?;

@@ -100,6 +100,7 @@ impl Drill {
             deliveries,
             rate,
             never_resend: 0.1,
+            same_content: false,
             seed: self.seed,
             partitions: self.world.shape.partitions,
             target: self.world.simulator_url.clone(),
@@ -206,6 +207,29 @@ impl Drill {
             }
             before = now;
             anyhow::ensure!(Instant::now() < deadline, "nothing flows");
+        }
+    }
+
+    /// Waits until every running dispatch makes a fair part of the requests.
+    pub(crate) async fn until_all_work(&mut self) -> anyhow::Result<()> {
+        const LAST: u64 = 1_000;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            self.world.check_alive()?;
+            let recent = self.world.recent(LAST).await?;
+            let fleet = self.world.fleet();
+            let fair = usize::try_from(LAST)? / fleet.len().max(1) / 4;
+            if fleet
+                .iter()
+                .all(|name| recent.get(name).is_some_and(|n| *n >= fair))
+            {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "not every worker works: {recent:?}"
+            );
         }
     }
 

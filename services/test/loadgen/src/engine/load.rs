@@ -3,11 +3,13 @@
 //! Delivery `i` belongs to key `key(i)`, and within a key the numbers rise, so order is checked on
 //! `i` alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bongsu_domain::identity::DeliveryParts;
-use bongsu_domain::{AddressId, Channel, Class, DeliveryId, partition_of};
+use bongsu_domain::{AddressId, Channel, Class, Content, DeliveryId, partition_of};
+use bongsu_schemas::convert::content_hash;
 use bongsu_schemas::millis::Millis;
 use bongsu_schemas::{Codec, Delivery, Topics, headers, records};
 use bongsu_stream::port::{Headers, Outgoing};
@@ -113,6 +115,8 @@ pub(crate) struct Load {
     pub(crate) rate: Option<f64>,
     /// Share written with `never_resend`.
     pub(crate) never_resend: f64,
+    /// Whether every delivery says the same: a publisher in a loop.
+    pub(crate) same_content: bool,
     pub(crate) seed: u64,
     /// Partitions of the topic.
     pub(crate) partitions: i32,
@@ -174,6 +178,16 @@ impl Load {
         } else {
             "resend"
         };
+        let mut data = BTreeMap::new();
+        if !self.same_content {
+            data.insert("seq".to_owned(), event_id.clone());
+        }
+        let content = Content {
+            title: Some("drill".to_owned()),
+            body: Some("a line of chat, as long as such lines are".to_owned()),
+            data,
+            ..Content::default()
+        };
         Delivery {
             delivery_id: id.to_string(),
             sender,
@@ -185,12 +199,8 @@ impl Load {
             address_id: address_id.0,
             account: "default".to_owned(),
             platform: "server".to_owned(),
-            content: records::Content {
-                title: Some("drill".to_owned()),
-                body: Some("a line of chat, as long as such lines are".to_owned()),
-                data: [("seq".to_owned(), event_id.clone())].into(),
-                ..records::Content::default()
-            },
+            content: records::Content::from(&content),
+            content_hash: content_hash(&content).to_hex(),
             event_id,
             origin: "event".to_owned(),
             accepted_at: Millis(now_ms),
@@ -232,6 +242,7 @@ pub(crate) mod tests {
             deliveries: 1_000,
             rate: Some(100.0),
             never_resend: 0.1,
+            same_content: false,
             seed: 7,
             partitions: 8,
             target: "http://127.0.0.1:1".to_owned(),
@@ -297,6 +308,14 @@ pub(crate) mod tests {
             record.partition,
             load.key_partitions()[load.key(5) as usize]
         );
+        let other = load.delivery(6, 1_000);
+        assert_ne!(checked.content_hash.to_hex(), other.content_hash);
+        let looping = Load {
+            same_content: true,
+            ..load.clone()
+        };
+        let [a, b] = [5, 6].map(|i| looping.delivery(i, 1_000).content_hash);
+        assert_eq!(a, b);
         let never = (0..10_000).filter(|i| load.is_never_resend(*i)).count();
         assert!((900..1_100).contains(&never), "{never}");
     }

@@ -1,5 +1,7 @@
 //! The settings a drill gives to dispatch: the one place that knows their names.
 
+use std::path::PathBuf;
+
 /// The key every drill signs with, so that signing is part of every figure.
 pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -16,6 +18,10 @@ pub(crate) struct Profile {
     pub(crate) dispatch: String,
     /// Further lines of the webhook channel's default account.
     pub(crate) account: String,
+    /// The section `store`, for a ledger.
+    pub(crate) store: String,
+    /// Certificate that the webhook channel must trust.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl Default for Profile {
@@ -27,6 +33,8 @@ impl Default for Profile {
             kafka: String::new(),
             dispatch: String::new(),
             account: String::new(),
+            store: String::new(),
+            ca_file: None,
         }
     }
 }
@@ -52,9 +60,15 @@ impl Profile {
         } else {
             ""
         };
+        let client = self.ca_file.as_ref().map_or(String::new(), |path| {
+            format!(
+                "[channels.webhook.client]\nca_file = \"{}\"\n",
+                path.display()
+            )
+        });
         format!(
             "[dispatch]\nmax_in_flight = {}\n{session}{}\
-             [channels.webhook.accounts.default]\nallow_private = true\nsecrets = [\"{SECRET}\"]\n{}",
+             [channels.webhook.accounts.default]\nallow_private = true\nsecrets = [\"{SECRET}\"]\n{}{client}",
             self.max_in_flight, self.dispatch, self.account,
         )
     }

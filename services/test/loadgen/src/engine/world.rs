@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bongsu_stream::kafka::{KafkaCluster, Settings};
 use bongsu_stream::port::Cluster;
-use bongsu_testkit::FaultProxy;
+use bongsu_testkit::{FaultProxy, TlsFront};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,8 +54,12 @@ pub(crate) struct World {
     pub(crate) simulator_url: String,
     /// Leads to the simulator.
     pub(crate) provider_line: FaultProxy,
+    /// Leads to the simulator over TLS, for HTTP/2.
+    pub(crate) provider_tls: TlsFront,
     pub(crate) client: reqwest::Client,
     dispatchers: BTreeMap<String, Dispatcher>,
+    /// Other services of a drill, by name.
+    others: BTreeMap<String, Process>,
     next: usize,
     /// Processor time of dispatch processes that have ended, microseconds.
     ended_cpu_us: u64,
@@ -83,14 +87,17 @@ impl World {
             simulator,
             simulator_url: format!("http://127.0.0.1:{port}"),
             provider_line: FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], port)))?,
+            provider_tls: TlsFront::start(SocketAddr::from(([127, 0, 0, 1], port)))?,
             client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(60))
                 .build()?,
             dispatchers: BTreeMap::new(),
+            others: BTreeMap::new(),
             next: 0,
             ended_cpu_us: 0,
             dir,
         };
+        std::fs::write(world.certificate(), world.provider_tls.certificate())?;
         let config = world.write_settings("topics", &Profile::default(), None)?;
         world.run_bongsu(&config, &["topics", "apply"])?;
         let healthz = format!("{}/healthz", world.simulator_url);
@@ -121,10 +128,11 @@ impl World {
         let text = format!(
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n{}\
              [topics]\npartitions = {}\nreplication = {copies}\nmin_insync_replicas = {in_sync}\n\
-             {}[process]\nlog = \"info\"\nworker_id = \"{worker}\"\n{ops}",
+             {}{}[process]\nlog = \"info\"\nworker_id = \"{worker}\"\n{ops}",
             profile.kafka,
             self.shape.partitions,
             profile.toml(),
+            profile.store,
         );
         let path = self.dir.path().join(format!("{worker}.toml"));
         std::fs::write(&path, text)?;
@@ -149,6 +157,33 @@ impl World {
     pub(crate) fn command(&self, profile: &Profile, arguments: &[&str]) -> anyhow::Result<String> {
         let config = self.write_settings("command", profile, None)?;
         self.run_bongsu(&config, arguments)
+    }
+
+    /// What a client of [`World::provider_tls`] must trust.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.dir.path().join("provider.pem")
+    }
+
+    /// Starts the ledger on a database.
+    pub(crate) fn start_ledger(&mut self, url: &str) -> anyhow::Result<()> {
+        let profile = Profile {
+            store: format!("[store]\nurl = \"{url}\"\n"),
+            ..Profile::default()
+        };
+        let config = self.write_settings("ledger", &profile, None)?;
+        let config = config.display().to_string();
+        let arguments = ["--config", &config, "run", "ledger"].map(str::to_owned);
+        let process = Process::start("ledger", &self.bongsu, &arguments, self.dir.path())?;
+        self.others.insert("ledger".to_owned(), process);
+        Ok(())
+    }
+
+    /// Ends the ledger.
+    pub(crate) async fn stop_ledger(&mut self) -> anyhow::Result<()> {
+        if let Some(process) = self.others.remove("ledger") {
+            process.terminate().await?;
+        }
+        Ok(())
     }
 
     /// Starts one more dispatch; gives its name, which is its worker id too.
@@ -232,20 +267,22 @@ impl World {
         Ok(longest)
     }
 
-    /// Kills every dispatch.
-    pub(crate) async fn kill_fleet(&mut self) -> anyhow::Result<()> {
-        for name in self.fleet() {
-            self.take(&name)?.kill().await?;
-        }
-        Ok(())
+    /// Kills every process under test, also those that have died already.
+    pub(crate) fn kill_fleet(&mut self) {
+        self.ended_cpu_us = self.cpu_us();
+        // A process that is dropped is killed.
+        self.others.clear();
+        self.dispatchers.clear();
     }
 
     /// Fails when a process died by itself.
     pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.simulator.is_alive(), "the simulator died");
-        for (name, dispatcher) in &mut self.dispatchers {
+        let fleet = self.dispatchers.iter_mut();
+        let fleet = fleet.map(|(name, dispatcher)| (name, &mut dispatcher.process));
+        for (name, process) in fleet.chain(&mut self.others) {
             anyhow::ensure!(
-                dispatcher.process.is_alive(),
+                process.is_alive(),
                 "{name} died; its last words: {}",
                 last_lines(&self.dir.path().join(format!("{name}.log")))
             );
@@ -300,6 +337,25 @@ impl World {
         counts.get(what).and_then(Value::as_u64).context("no count")
     }
 
+    /// How many of the last `last` requests came from which worker.
+    pub(crate) async fn recent(&self, last: u64) -> anyhow::Result<BTreeMap<String, usize>> {
+        let from = self.count("requests").await?.saturating_sub(last);
+        let url = format!(
+            "{}/_sim/requests?from={from}&limit={last}",
+            self.simulator_url
+        );
+        let answer = self.client.get(url).send().await?.error_for_status()?;
+        let mut workers = BTreeMap::new();
+        for line in answer.text().await?.lines() {
+            let request: Value = serde_json::from_str(line)?;
+            let worker = request.get("worker").and_then(Value::as_str);
+            *workers
+                .entry(worker.unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+        Ok(workers)
+    }
+
     /// Everything the simulator read of a run.
     pub(crate) async fn log(&self, run: &str) -> anyhow::Result<Log> {
         let mut log = Log::default();
@@ -332,6 +388,14 @@ impl World {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(())
+    }
+
+    /// Bytes that dispatch was given by Kafka through the proxies.
+    pub(crate) fn bytes_from_kafka(&self) -> u64 {
+        self.kafka_lines
+            .iter()
+            .map(FaultProxy::bytes_to_clients)
+            .sum()
     }
 
     /// Ends everything.

@@ -29,6 +29,8 @@ pub(crate) struct Comparison {
     pub(crate) in_flight: usize,
     pub(crate) processes: usize,
     pub(crate) keys: Keys,
+    /// HTTP/2 over TLS instead of HTTP/1.1 in the clear.
+    pub(crate) http2: bool,
     /// Share of addresses that fail for the first five seconds.
     pub(crate) failing: f64,
 }
@@ -42,6 +44,7 @@ impl Comparison {
             in_flight,
             processes: 1,
             keys: EVEN,
+            http2: false,
             failing: 0.0,
         }
     }
@@ -81,7 +84,7 @@ pub(crate) async fn compare(drill: &mut Drill, what: &Comparison) -> anyhow::Res
     let ratio = median(ratios.iter().copied());
     let beyond = median(engines.iter().map(|p| p.cpu_us)) - median(bares.iter().map(|p| p.cpu_us));
     row.add("rtt_ms", &what.rtt_ms);
-    row.add("protocol", &"http/1.1");
+    row.add("protocol", &if what.http2 { "h2" } else { "http/1.1" });
     row.add("in_flight", &what.in_flight);
     row.add("processes", &what.processes);
     row.add(
@@ -110,6 +113,14 @@ pub(crate) async fn compare(drill: &mut Drill, what: &Comparison) -> anyhow::Res
     Ok(row)
 }
 
+fn target(drill: &Drill, what: &Comparison) -> String {
+    if what.http2 {
+        drill.world.provider_tls.url()
+    } else {
+        drill.world.simulator_url.clone()
+    }
+}
+
 fn plan(what: &Comparison, seed: u64, failing: f64) -> Value {
     json!({"latency_ms": what.rtt_ms, "failing_addresses": failing, "seed": seed})
 }
@@ -122,6 +133,7 @@ async fn engine(
     let load = Load {
         keys: what.keys.clone(),
         never_resend: 0.0,
+        target: target(drill, what),
         ..drill.load(count, None)
     };
     let run = drill
@@ -132,6 +144,7 @@ async fn engine(
     }
     let profile = Profile {
         max_in_flight: what.in_flight,
+        ca_file: what.http2.then(|| drill.world.certificate()),
         ..Profile::default()
     };
     for _ in 0..what.processes {
@@ -156,7 +169,7 @@ async fn bare(drill: &mut Drill, what: &Comparison, count: u32) -> anyhow::Resul
     let processes = u32::try_from(what.processes)?;
     let mut loops = Vec::new();
     for _ in 0..processes {
-        loops.push(Bare::start(drill, what.in_flight, count / processes).await?);
+        loops.push(Bare::start(drill, what, count / processes).await?);
     }
     let pids = loops.iter().filter_map(|l| l.child.id()).collect();
     let watch = Watch::start(&drill.world.client, &drill.world.simulator_url, pids);
@@ -183,12 +196,17 @@ struct Bare {
 
 impl Bare {
     /// Starts it and waits until its deliveries are made.
-    async fn start(drill: &mut Drill, in_flight: usize, count: u32) -> anyhow::Result<Self> {
+    async fn start(drill: &mut Drill, what: &Comparison, count: u32) -> anyhow::Result<Self> {
         let load = drill.load(count, None);
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["bare", "--target", &load.target, "--run", &load.run])
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["bare", "--target", &target(drill, what), "--run", &load.run])
             .args(["--deliveries", &count.to_string()])
-            .args(["--in-flight", &in_flight.to_string()])
+            .args(["--in-flight", &what.in_flight.to_string()]);
+        if what.http2 {
+            command.arg("--ca-file").arg(drill.world.certificate());
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -24,8 +24,7 @@ pub(crate) async fn kills(drill: &mut Drill) -> anyhow::Result<Row> {
     let run = drill.begin(load, &json!({"latency_ms": RTT_MS})).await?;
     let mut cuts = Vec::new();
     for _ in 0..kills {
-        drill.until_it_flows(rate / 2.0).await?;
-        drill.world.fleet_ready().await?;
+        drill.until_all_work().await?;
         let pause = 0.5 + 2.5 * drill.dice.share();
         tokio::time::sleep(Duration::from_secs_f64(pause)).await;
         let worker = drill.any_dispatch()?;
@@ -95,12 +94,11 @@ pub(crate) async fn rolling_restart(drill: &mut Drill) -> anyhow::Result<Row> {
     let mut longest = Duration::ZERO;
     for _ in 0..rounds {
         for name in drill.world.fleet() {
-            drill.until_it_flows(rate / 2.0).await?;
+            drill.until_all_work().await?;
             let pause = 1.0 + drill.dice.share();
             tokio::time::sleep(Duration::from_secs_f64(pause)).await;
             longest = longest.max(drill.world.take(&name)?.terminate().await?);
             drill.world.start_dispatch(&Profile::short())?;
-            drill.world.fleet_ready().await?;
         }
     }
     run.writing.stop();

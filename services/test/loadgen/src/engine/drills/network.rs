@@ -105,7 +105,7 @@ async fn lose_kafka(drill: &mut Drill, name: &str, lose: impl Fn(&Drill)) -> any
     }
     let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
     // It need not end in order: half of its connections may be dead.
-    drill.world.kill_fleet().await?;
+    drill.world.kill_fleet();
     let cut = Cut { worker, at_us };
     let allowed = allowance(&cut, &finished.log, &finished.receipts, |i| {
         finished.partition(i)

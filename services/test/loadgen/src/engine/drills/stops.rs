@@ -1,10 +1,11 @@
-//! An operator's stop must bite at once.
+//! What must not go out: what an operator stopped, and what a publisher in a loop repeats.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::engine::drill::{Drill, RTT_MS, WORKERS, deliveries};
+use crate::engine::load::{Keys, Load};
 use crate::engine::profile::Profile;
 use crate::engine::row::Row;
 use crate::engine::verdict::seconds;
@@ -54,5 +55,44 @@ pub(crate) async fn stop_sender(drill: &mut Drill) -> anyhow::Result<Row> {
     row.add("requests_of_others_meanwhile", &others);
     row.promise("the stop bites within two seconds", bit <= BITES_WITHIN);
     row.promise("others go on", others > 0);
+    Ok(row)
+}
+
+/// A publisher in a loop: the same content to the same addresses under ever new ids.
+pub(crate) async fn looping_publisher(drill: &mut Drill) -> anyhow::Result<Row> {
+    /// What the guard is told to let through.
+    const COPIES: usize = 3;
+    let profile = Profile {
+        dispatch: format!(
+            "repeat_guard = {{ copies = {COPIES}, window = \"10m\", channels = [\"webhook\"] }}\n"
+        ),
+        ..Profile::default()
+    };
+    drill.world.start_fleet(&profile, WORKERS).await?;
+    let load = Load {
+        keys: Keys::Even {
+            senders: 50,
+            addresses: 10,
+        },
+        never_resend: 0.0,
+        same_content: true,
+        ..drill.load(drill.size(10_000, 100_000), Some(2_000.0))
+    };
+    let run = drill.begin(load, &json!({"latency_ms": RTT_MS})).await?;
+    let finished = drill.settle(run, PATIENCE, &["suppressed"]).await?;
+    drill.world.stop_fleet().await?;
+    let mut copies = vec![0_usize; finished.load.keys.count()];
+    for seen in finished.log.seen.iter().filter(|seen| seen.arrived()) {
+        if let Some(n) = copies.get_mut(finished.load.key(seen.i) as usize) {
+            *n += 1;
+        }
+    }
+    let most = copies.iter().max().copied().unwrap_or(0);
+    let least = copies.iter().min().copied().unwrap_or(0);
+    let mut row = drill.row("looping_publisher");
+    row.judge(&finished.verdict, finished.cpu_us, 0, &["suppressed"]);
+    row.add("most_copies_per_address", &most);
+    row.promise("at most three copies per address", most <= COPIES);
+    row.promise("every address is reached", least >= 1);
     Ok(row)
 }
