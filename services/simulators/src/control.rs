@@ -6,6 +6,7 @@
 //! | `GET`, `PUT /_sim/faults` | the fault plan |
 //! | `GET /_sim/counts` | running totals, cheap |
 //! | `GET /_sim/report?windows=1000,60000` | the report; windows in milliseconds |
+//! | `GET /_sim/seconds` | how much was taken and refused in every second |
 //! | `POST /_sim/compare` | losses, strangers and copies against the expected deliveries |
 //! | `POST /_sim/assert` | 200, or 422 with the difference |
 //! | `GET /_sim/requests?from=N&limit=M&path=P` | the requests as NDJSON |
@@ -29,7 +30,7 @@ use crate::assertion::Assertion;
 use crate::compare::{Expected, address_path};
 use crate::faults::Faults;
 use crate::server::{Answer, Server, plain, with};
-use crate::simulators::{WINDOWS, check, compare, report};
+use crate::simulators::{WINDOWS, check, compare, report, seconds};
 
 /// The most requests of one page of the log.
 const PAGE: u64 = 100_000;
@@ -55,6 +56,7 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
             Ok(windows) => json(StatusCode::OK, &report(server.recorder(), &windows)),
             Err(why) => text(StatusCode::BAD_REQUEST, &why),
         },
+        (&Method::GET, "/_sim/seconds") => json(StatusCode::OK, &seconds(server.recorder())),
         (&Method::POST, "/_sim/compare") => match Expected::parse(body) {
             Ok(expected) => json(StatusCode::OK, &compare(server.recorder(), expected)),
             Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -71,7 +73,8 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, POST /_sim/compare, \
+            "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
+             POST /_sim/compare, \
              POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, GET /healthz",
         ),
     }

@@ -15,6 +15,7 @@ pub mod discord;
 pub mod faults;
 pub mod recorder;
 pub mod report;
+pub mod seconds;
 mod server;
 pub mod simulators;
 mod webhook;

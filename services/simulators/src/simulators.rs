@@ -16,6 +16,7 @@ use crate::faults::Faults;
 use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
 use crate::server::{NoPlainHttp, Server, Twin};
+use crate::seconds::{Second, Seconds};
 use crate::webhook::Webhook;
 
 /// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
@@ -268,6 +269,15 @@ pub(crate) fn report(recorder: &Recorder, windows: &[u64]) -> Report {
         true
     });
     analysis.finish()
+}
+
+pub(crate) fn seconds(recorder: &Recorder) -> Vec<Second> {
+    let mut seconds = Seconds::default();
+    recorder.visit(0, |seen| {
+        seconds.see(seen);
+        true
+    });
+    seconds.finish()
 }
 
 pub(crate) fn compare(recorder: &Recorder, expected: Expected) -> Comparison {

@@ -80,6 +80,13 @@ async fn an_assertion_is_answered_and_a_reset_forgets() {
     let difference: Difference = answer.json().await.unwrap();
     assert_eq!(difference.expected_there.as_deref(), Some("e2"));
 
+    let seconds: Value = get("/_sim/seconds").await.unwrap().json().await.unwrap();
+    let accepted = seconds.as_array().unwrap().iter();
+    assert_eq!(
+        accepted.filter_map(|s| s["accepted"].as_u64()).sum::<u64>(),
+        2
+    );
+
     assert_eq!(get("/healthz").await.unwrap().text().await.unwrap(), "ok");
     assert_eq!(
         post("/_sim/reset", String::new()).await.unwrap().status(),
