@@ -6,6 +6,7 @@
 
 mod bound;
 mod dice;
+mod disk;
 mod drill;
 mod drills;
 pub(crate) mod load;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use drill::{Drill, EVEN, RTT_MS};
 use drills::bench::Comparison;
+use drills::kills::Where;
 use drills::provider::{Misbehaviour, misbehaviours};
 use drills::{
     bench, classes, database, garbage, kills, network, order, pacing, provider, restore, stops,
@@ -38,7 +40,7 @@ const PARTITIONS: i32 = 32;
 
 /// One scenario.
 enum Scenario {
-    Kills,
+    Kills(Where),
     RollingRestart,
     Rebalances,
     FailingKeys,
@@ -55,6 +57,7 @@ enum Scenario {
     HalfOpenProvider,
     BrokersKilled,
     QueueFull,
+    DiskFull,
     CorruptCheckpoint,
     DatabaseRollsBack,
     HalfOpenDatabase,
@@ -74,7 +77,7 @@ impl Scenario {
     /// The chaos drills, the most important first.
     fn chaos() -> Vec<Self> {
         let mut all = vec![
-            Self::Kills,
+            Self::Kills(Where::AtWork),
             Self::RollingRestart,
             Self::Rebalances,
             Self::FailingKeys,
@@ -85,6 +88,8 @@ impl Scenario {
             Self::Doubled("pacing_doubled_alone", 1),
             Self::Doubled("pacing_doubled_four", 4),
             Self::Configured,
+            Self::Kills(Where::AmongRetries),
+            Self::Kills(Where::AtStart),
             Self::Frozen,
             Self::CutFromKafka,
             Self::CutFromProvider,
@@ -93,6 +98,7 @@ impl Scenario {
             Self::HalfOpenProvider,
             Self::BrokersKilled,
             Self::QueueFull,
+            Self::DiskFull,
             Self::CorruptCheckpoint,
             Self::DatabaseRollsBack,
         ];
@@ -152,7 +158,7 @@ impl Scenario {
 
     const fn name(&self) -> &'static str {
         match self {
-            Self::Kills => "kill_9",
+            Self::Kills(place) => place.name(),
             Self::RollingRestart => "rolling_restart",
             Self::Rebalances => "rebalances",
             Self::FailingKeys => "failing_keys",
@@ -166,6 +172,7 @@ impl Scenario {
             Self::HalfOpenProvider => "half_open_provider",
             Self::BrokersKilled => "brokers_killed",
             Self::QueueFull => "queue_full",
+            Self::DiskFull => "disk_full",
             Self::CorruptCheckpoint => "corrupt_checkpoint",
             Self::DatabaseRollsBack => "database_rolls_back",
             Self::HalfOpenDatabase => "half_open_database",
@@ -181,9 +188,14 @@ impl Scenario {
         }
     }
 
+    /// Whether it needs a disk of its own.
+    const fn fills_the_disk(&self) -> bool {
+        matches!(self, Self::DiskFull)
+    }
+
     async fn run(&self, drill: &mut Drill) -> anyhow::Result<Row> {
         match self {
-            Self::Kills => kills::kills(drill).await,
+            Self::Kills(place) => kills::kills(drill, *place).await,
             Self::RollingRestart => kills::rolling_restart(drill).await,
             Self::Rebalances => kills::rebalances(drill).await,
             Self::FailingKeys => order::failing_keys(drill).await,
@@ -200,6 +212,7 @@ impl Scenario {
             Self::HalfOpenProvider => network::half_open_provider(drill).await,
             Self::BrokersKilled => network::brokers_killed(drill).await,
             Self::QueueFull => network::queue_full(drill).await,
+            Self::DiskFull => network::disk_full(drill).await,
             Self::CorruptCheckpoint => garbage::corrupt_checkpoint(drill).await,
             Self::DatabaseRollsBack => database::rolls_back(drill).await,
             Self::HalfOpenDatabase => database::half_open(drill).await,
@@ -222,41 +235,59 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
         crate::Drill::Bench => (Scenario::bench(arguments.quick), 1),
         crate::Drill::Chaos => (Scenario::chaos(), 3),
     };
-    let shape = Shape {
-        brokers: arguments.brokers.unwrap_or(brokers),
-        partitions: PARTITIONS,
-    };
     let limit = Duration::from_secs(if arguments.quick { 600 } else { 5_400 });
     let mut rows = Vec::new();
-    let mut drill = None;
+    let mut drill: Option<Drill> = None;
     for scenario in all.iter().filter(|s| arguments.wants(s.name())) {
-        let mut ready = match drill.take() {
-            Some(drill) => drill,
-            None => {
-                let world = World::start(&arguments.bongsu, &arguments.scripts, shape).await?;
-                Drill::new(world, arguments.quick, arguments.seed)
-            }
+        let shape = Shape {
+            brokers: arguments.brokers.unwrap_or(brokers),
+            partitions: PARTITIONS,
+            small_disk: scenario.fills_the_disk(),
         };
         println!("{} ...", scenario.name());
-        let failed = match tokio::time::timeout(limit, scenario.run(&mut ready)).await {
-            Ok(Ok(row)) => {
+        let ready = match drill.take() {
+            Some(drill) if drill.world.shape == shape => Ok(drill),
+            Some(other) => {
+                other.world.stop().await?;
+                world_of(arguments, shape).await
+            }
+            None => world_of(arguments, shape).await,
+        };
+        let mut row = Row::new(scenario.name(), arguments.quick);
+        let mut ready = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                row.promise(&format!("no world for it: {error:#}"), false);
                 println!("{}", row.line());
                 rows.push(row);
-                drill = Some(ready);
                 continue;
             }
-            Ok(Err(error)) => format!("failed: {error:#}"),
-            Err(_) => format!("did not end within {} s", limit.as_secs()),
         };
-        let mut row = ready.row(scenario.name());
-        row.promise(&failed, false);
+        match tokio::time::timeout(limit, scenario.run(&mut ready)).await {
+            Ok(Ok(judged)) => {
+                row = judged;
+                drill = Some(ready);
+            }
+            // Whatever a failed one leaves behind goes with its world.
+            Ok(Err(error)) => {
+                row.promise(&format!("failed: {error:#}"), false);
+                ready.world.kill_fleet();
+            }
+            Err(_) => {
+                row.promise(&format!("did not end within {} s", limit.as_secs()), false);
+                ready.world.kill_fleet();
+            }
+        }
         println!("{}", row.line());
         rows.push(row);
-        // Whatever it left behind goes with its world.
-        ready.world.kill_fleet();
     }
     if let Some(ready) = drill {
         ready.world.stop().await?;
     }
     Ok(rows)
+}
+
+async fn world_of(arguments: &Arguments, shape: Shape) -> anyhow::Result<Drill> {
+    let world = World::start(&arguments.bongsu, &arguments.scripts, shape).await?;
+    Ok(Drill::new(world, arguments.quick, arguments.seed))
 }

@@ -119,16 +119,42 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            // Neither is needed afterwards: dropping a story ends its processes and its Kafka.
+            done = tell(arguments) => done,
+            signal = ended() => Err(signal),
+        }
+    })
+}
+
+/// Resolves with the signal that asks for the end.
+async fn ended() -> anyhow::Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let streams = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = streams else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => anyhow::anyhow!("ended by SIGTERM"),
+        _ = interrupt.recv() => anyhow::anyhow!("ended by SIGINT"),
+    }
+}
+
+async fn tell(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
     let mut all_kept = true;
     if matches!(arguments.story, Story::Walk | Story::All) {
-        for result in runtime.block_on(scenarios::run(arguments))? {
+        for result in scenarios::run(arguments).await? {
             all_kept &= result.kept;
             rows.push(serde_json::to_value(result)?);
         }
     }
     if matches!(arguments.story, Story::Engine | Story::All) {
-        for row in runtime.block_on(engine::run(arguments))? {
+        for row in engine::run(arguments).await? {
             all_kept &= row.kept;
             rows.push(serde_json::to_value(row)?);
         }

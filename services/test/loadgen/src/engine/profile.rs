@@ -9,7 +9,9 @@ pub(crate) const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdH
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
     pub(crate) max_in_flight: usize,
-    /// Short timeouts, so that a killed worker is missed soon; the same inequality between them.
+    /// Short timeouts, so that a killed worker is missed soon; the same inequality between them,
+    /// which dispatch checks at its start: 1.5 s of lease, 2 s of an attempt, its grace, a heartbeat
+    /// and the drift fit into a session of 7 s.
     pub(crate) short_session: bool,
     pub(crate) kafka_through_proxy: bool,
     /// Further lines after `[kafka]`, tables of its own included.
@@ -53,10 +55,16 @@ impl Profile {
         format!("rate = {per_second}\n")
     }
 
+    /// The line that makes a key which waits this long leave for the side lane.
+    pub(crate) fn divert_after(seconds: u32) -> String {
+        format!("divert_after = \"{seconds}s\"\n")
+    }
+
     /// The sections `dispatch` and `channels.webhook`.
     pub(crate) fn toml(&self) -> String {
         let session = if self.short_session {
-            "session_timeout = \"6s\"\nattempt_timeout = \"2s\"\ndrain_timeout = \"4s\"\n"
+            "session_timeout = \"7s\"\nattempt_timeout = \"2s\"\nlease = \"1500ms\"\n\
+             commit_interval = \"500ms\"\ndrain_timeout = \"4s\"\n"
         } else {
             ""
         };

@@ -123,6 +123,11 @@ impl Row {
         self.more.insert(name.to_owned(), value);
     }
 
+    /// A figure noted before.
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        self.more.get(name).and_then(Value::as_f64)
+    }
+
     /// A promise that always counts.
     pub(crate) fn promise(&mut self, what: &str, held: bool) {
         if !held {

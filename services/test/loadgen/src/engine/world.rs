@@ -17,6 +17,7 @@ use bongsu_testkit::{FaultProxy, TlsFront};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::disk::SmallDisk;
 use super::log::Log;
 use super::profile::Profile;
 use crate::processes::Process;
@@ -28,10 +29,12 @@ const START: Duration = Duration::from_secs(60);
 const PAGE: usize = 50_000;
 
 /// What the world is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) brokers: usize,
     pub(crate) partitions: i32,
+    /// Whether Kafka's data lie on a disk of their own that can be filled (needs root).
+    pub(crate) small_disk: bool,
 }
 
 /// One running dispatch.
@@ -63,13 +66,20 @@ pub(crate) struct World {
     next: usize,
     /// Processor time of dispatch processes that have ended, microseconds.
     ended_cpu_us: u64,
+    /// Kafka's disk, when it is one of its own.
+    pub(crate) disk: Option<SmallDisk>,
 }
 
 impl World {
     /// Starts Kafka, makes the topics, starts the simulator. No dispatch runs yet.
     pub(crate) async fn start(bongsu: &Path, scripts: &Path, shape: Shape) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("bongsu-drill").tempdir()?;
-        let kafka = StartedKafka::start(scripts, &dir.path().join("kafka"), shape.brokers)?;
+        let home = dir.path().join("kafka");
+        let disk = shape
+            .small_disk
+            .then(|| SmallDisk::mount(&home))
+            .transpose()?;
+        let kafka = StartedKafka::start(scripts, &home, shape.brokers)?;
         let cluster = KafkaCluster::connect(Settings {
             bootstrap_servers: kafka.bootstrap.clone(),
             ..Settings::default()
@@ -95,6 +105,7 @@ impl World {
             others: BTreeMap::new(),
             next: 0,
             ended_cpu_us: 0,
+            disk,
             dir,
         };
         std::fs::write(world.certificate(), world.provider_tls.certificate())?;

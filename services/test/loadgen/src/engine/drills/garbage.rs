@@ -47,7 +47,7 @@ pub(crate) async fn corrupt_checkpoint(drill: &mut Drill) -> anyhow::Result<Row>
     let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
     drill.world.stop_fleet().await?;
     let mut row = drill.row("corrupt_checkpoint");
-    judge_cuts(&mut row, &finished, &cuts, rate);
+    judge_cuts(&mut row, &finished, &cuts, rate, &["unknown"]);
     row.add("commits_spoilt", &spoilt);
     row.promise("there were commits to spoil", spoilt > 0);
     Ok(row)
@@ -77,7 +77,7 @@ async fn spoil_commits(drill: &Drill) -> anyhow::Result<usize> {
         group: topics.dispatch_group(Channel::Webhook),
         topics: vec![topics.deliveries(Channel::Webhook, Class::Transactional)],
         reset: Reset::Earliest,
-        session_timeout: Duration::from_secs(6),
+        session_timeout: Duration::from_secs(7),
         buffer_bytes: 1024 * 1024,
     })?;
     let deadline = Instant::now() + JOIN;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::engine::bound::{Allowance, Cut, allowance};
 use crate::engine::drill::{Drill, Finished, RTT_MS, WORKERS, deliveries};
@@ -13,44 +13,113 @@ use crate::load::wall_us;
 /// How long after the last write everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// Where kills fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// Anywhere in the work of a calm provider.
+    AtWork,
+    /// While deliveries wait for retries, are throttled or fail.
+    AmongRetries,
+    /// While a worker starts, restores and is given its partitions.
+    AtStart,
+}
+
+impl Where {
+    /// The scenario's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AtWork => "kill_9",
+            Self::AmongRetries => "kill_9_among_retries",
+            Self::AtStart => "kill_9_at_start",
+        }
+    }
+
+    fn plan(self, seed: u64) -> Value {
+        match self {
+            Self::AtWork | Self::AtStart => json!({"latency_ms": RTT_MS}),
+            Self::AmongRetries => json!({"latency_ms": RTT_MS, "seed": seed, "fail_ratio": 0.05,
+                "throttle_ratio": 0.02, "retry_after_ms": 1_000, "failing_addresses": 0.005}),
+        }
+    }
+
+    /// Kills and deliveries at least.
+    fn size(self, drill: &Drill) -> (u32, u32) {
+        match self {
+            Self::AtWork => (drill.size(4, 100), drill.size(20_000, 1_000_000)),
+            Self::AmongRetries | Self::AtStart => (drill.size(3, 20), drill.size(10_000, 100_000)),
+        }
+    }
+}
+
 /// `kill -9` again and again, at drawn moments, at half of capacity.
-pub(crate) async fn kills(drill: &mut Drill) -> anyhow::Result<Row> {
+pub(crate) async fn kills(drill: &mut Drill, place: Where) -> anyhow::Result<Row> {
     let rate = drill.capacity().await? / 2.0;
-    let kills = drill.size(4, 100);
-    let least = drill.size(20_000, 1_000_000);
+    let (kills, least) = place.size(drill);
     drill.world.start_fleet(&Profile::short(), WORKERS).await?;
     // As many as it takes: the load goes on until the last kill.
     let load = drill.load(deliveries(rate, 90.0 * f64::from(kills)), Some(rate));
-    let run = drill.begin(load, &json!({"latency_ms": RTT_MS})).await?;
+    let run = drill.begin(load, &place.plan(drill.seed)).await?;
     let mut cuts = Vec::new();
     for _ in 0..kills {
         drill.until_all_work().await?;
         let pause = 0.5 + 2.5 * drill.dice.share();
         tokio::time::sleep(Duration::from_secs_f64(pause)).await;
         let worker = drill.any_dispatch()?;
-        let process = drill.world.take(&worker)?;
-        let at_us = wall_us();
-        process.kill().await?;
-        cuts.push(Cut { worker, at_us });
-        drill.world.start_dispatch(&Profile::short())?;
+        kill(drill, worker, &mut cuts).await?;
+        let successor = drill.world.start_dispatch(&Profile::short())?;
+        if place == Where::AtStart {
+            // Joining takes as long as the dead member's session; restoring follows at once.
+            let pause = 8.0 * drill.dice.share();
+            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            kill(drill, successor, &mut cuts).await?;
+            drill.world.start_dispatch(&Profile::short())?;
+        }
     }
     while run.writing.so_far() < least {
         tokio::time::sleep(Duration::from_millis(200)).await;
         drill.world.check_alive()?;
     }
     run.writing.stop();
-    let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
+    drill.world.plan(&json!({"latency_ms": RTT_MS})).await?;
+    let finished = drill.settle(run, PATIENCE, &["unknown", "dead"]).await?;
     drill.world.stop_fleet().await?;
-    let mut row = drill.row("kill_9");
-    row.add("kills", &kills);
+    let mut row = drill.row(place.name());
+    row.add("kills", &cuts.len());
     row.add("rate", &rate);
     row.add("order_keys", &finished.load.keys.count());
-    judge_cuts(&mut row, &finished, &cuts, rate);
+    let failing = place == Where::AmongRetries;
+    let allowed: &[&str] = if failing {
+        &["unknown", "dead"]
+    } else {
+        &["unknown"]
+    };
+    judge_cuts(&mut row, &finished, &cuts, rate, allowed);
+    if place == Where::AtWork {
+        let median = row.number("median_in_flight");
+        row.speed(
+            "median in flight at least 50",
+            median.is_some_and(|n| n >= 50.0),
+        );
+    }
     Ok(row)
 }
 
+async fn kill(drill: &mut Drill, worker: String, cuts: &mut Vec<Cut>) -> anyhow::Result<()> {
+    let process = drill.world.take(&worker)?;
+    let at_us = wall_us();
+    process.kill().await?;
+    cuts.push(Cut { worker, at_us });
+    Ok(())
+}
+
 /// Judges a run in which workers ended without a word.
-pub(crate) fn judge_cuts(row: &mut Row, finished: &Finished, cuts: &[Cut], rate: f64) {
+pub(crate) fn judge_cuts(
+    row: &mut Row,
+    finished: &Finished,
+    cuts: &[Cut],
+    rate: f64,
+    allowed: &[&str],
+) {
     let allowances: Vec<Allowance> = cuts
         .iter()
         .map(|cut| {
@@ -60,13 +129,12 @@ pub(crate) fn judge_cuts(row: &mut Row, finished: &Finished, cuts: &[Cut], rate:
         })
         .collect();
     let bound = allowances.iter().map(|a| a.bound).sum();
-    row.judge(&finished.verdict, finished.cpu_us, bound, &["unknown"]);
+    row.judge(&finished.verdict, finished.cpu_us, bound, allowed);
     // What may be read and not yet acknowledged beyond what is open: 50 ms of traffic.
     let unacknowledged = deliveries(rate, 0.05) as usize;
     let mut open: Vec<usize> = allowances.iter().map(|a| a.open).collect();
     open.sort_unstable();
-    let median = open.get(open.len() / 2).copied().unwrap_or(0);
-    row.add("median_in_flight", &median);
+    row.add("median_in_flight", &open.get(open.len() / 2));
     row.add(
         "per_kill",
         &allowances
@@ -81,7 +149,6 @@ pub(crate) fn judge_cuts(row: &mut Row, finished: &Finished, cuts: &[Cut], rate:
         "every bound below open requests and 50 ms of traffic",
         below,
     );
-    row.speed("median in flight at least 50", median >= 50);
 }
 
 /// SIGTERM to one worker after the other, each replaced: a deployment.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use crate::engine::bound::{Cut, allowance, zombies};
@@ -14,6 +15,9 @@ use bongsu_testkit::{Passage, Rules};
 
 /// How long after the last write everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What may lie in buffers on either side of a moment.
+const BUFFERED_US: u64 = 50_000;
 
 const fn rules(passage: Passage) -> Rules {
     Rules {
@@ -177,8 +181,6 @@ async fn lose_provider(
 
 /// Requests that were read or being answered when the line broke: their answers never arrived.
 fn on_the_way(finished: &Finished, from_us: u64, to_us: u64) -> usize {
-    /// What may lie in buffers on either side of that moment.
-    const BUFFERED_US: u64 = 50_000;
     let seen = finished.log.seen.iter();
     seen.filter(|s| s.read_us <= to_us + BUFFERED_US)
         .filter(|s| s.answered_us == 0 || s.answered_us + BUFFERED_US >= from_us)
@@ -212,6 +214,45 @@ pub(crate) async fn brokers_killed(drill: &mut Drill) -> anyhow::Result<Row> {
     let mut row = drill.row("brokers_killed");
     row.judge(&finished.verdict, finished.cpu_us, 0, &[]);
     row.add("rate", &rate);
+    Ok(row)
+}
+
+/// The brokers' disk fills up, so they end; room is made and they start again.
+pub(crate) async fn disk_full(drill: &mut Drill) -> anyhow::Result<Row> {
+    let rate = drill.capacity().await? / 4.0;
+    let pause = drill.size(10.0, 60.0);
+    drill.world.start_fleet(&Profile::short(), WORKERS).await?;
+    let load = drill.load(deliveries(rate, 2.0 * pause + 10.0), Some(rate));
+    let run = drill.begin(load, &calm()).await?;
+    drill.until_it_flows(rate / 2.0).await?;
+    let full_us = wall_us();
+    drill
+        .world
+        .disk
+        .as_ref()
+        .context("no disk to fill")?
+        .fill()?;
+    tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+    drill
+        .world
+        .disk
+        .as_ref()
+        .context("no disk to empty")?
+        .make_room()?;
+    // Those that noticed have ended; those that did not go on.
+    drill.world.broker(&["start"])?;
+    let back_us = wall_us();
+    let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
+    drill.world.stop_fleet().await?;
+    // No receipt could be written in that time: whatever was called for may come again.
+    let seen = finished.log.seen.iter();
+    let unwritten = seen
+        .filter(|s| s.read_us + BUFFERED_US >= full_us && s.read_us < back_us && s.arrived())
+        .count();
+    let mut row = drill.row("disk_full");
+    row.judge(&finished.verdict, finished.cpu_us, unwritten, &["unknown"]);
+    row.add("full_seconds", &pause);
+    row.add("requests_while_it_was_full", &unwritten);
     Ok(row)
 }
 

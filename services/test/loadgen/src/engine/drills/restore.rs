@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Receipts of another channel per second, beside.
 const FOREIGN_PER_SECOND: u32 = 10_000;
 /// The session of the profile used: nobody is assigned the dead worker's partitions before.
-const SESSION: Duration = Duration::from_secs(6);
+const SESSION: Duration = Duration::from_secs(7);
 
 /// Kills the only worker while `open` deliveries wait for a `Retry-After`, starts another one and
 /// counts the time and the bytes until every partition has been called for again.
@@ -29,6 +29,7 @@ pub(crate) async fn restore(drill: &mut Drill, name: &str, open: u32) -> anyhow:
     let wait = Duration::from_secs(drill.size(60, 180));
     let profile = Profile {
         kafka_through_proxy: true,
+        dispatch: Profile::divert_after(3),
         ..Profile::short()
     };
     let worker = drill.world.start_dispatch(&profile)?;
