@@ -15,7 +15,7 @@ pub(crate) mod profile;
 mod progress;
 mod rates;
 mod receipts;
-mod row;
+pub(crate) mod row;
 mod verdict;
 mod world;
 mod writer;
@@ -54,6 +54,7 @@ enum Scenario {
     CutFromKafka,
     CutFromProvider,
     HalfOpenKafka,
+    IdleHalfOpen,
     HalfOpenProvider,
     BrokersKilled,
     QueueFull,
@@ -94,6 +95,7 @@ impl Scenario {
             Self::CutFromKafka,
             Self::CutFromProvider,
             Self::HalfOpenKafka,
+            Self::IdleHalfOpen,
             Self::HalfOpenDatabase,
             Self::HalfOpenProvider,
             Self::BrokersKilled,
@@ -169,6 +171,7 @@ impl Scenario {
             Self::CutFromKafka => "cut_from_kafka",
             Self::CutFromProvider => "cut_from_provider",
             Self::HalfOpenKafka => "half_open_kafka",
+            Self::IdleHalfOpen => "idle_half_open",
             Self::HalfOpenProvider => "half_open_provider",
             Self::BrokersKilled => "brokers_killed",
             Self::QueueFull => "queue_full",
@@ -209,6 +212,7 @@ impl Scenario {
             Self::CutFromKafka => network::cut_from_kafka(drill).await,
             Self::CutFromProvider => network::cut_from_provider(drill).await,
             Self::HalfOpenKafka => network::half_open_kafka(drill).await,
+            Self::IdleHalfOpen => network::idle_half_open(drill).await,
             Self::HalfOpenProvider => network::half_open_provider(drill).await,
             Self::BrokersKilled => network::brokers_killed(drill).await,
             Self::QueueFull => network::queue_full(drill).await,
@@ -229,14 +233,16 @@ impl Scenario {
     }
 }
 
-/// Runs the scenarios asked for.
-pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+/// Runs the scenarios asked for and gives each one's row to `each`.
+pub(crate) async fn run(
+    arguments: &Arguments,
+    each: &mut dyn FnMut(Row) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let (all, brokers) = match arguments.drill {
         crate::Drill::Bench => (Scenario::bench(arguments.quick), 1),
         crate::Drill::Chaos => (Scenario::chaos(), 3),
     };
     let limit = Duration::from_secs(if arguments.quick { 600 } else { 5_400 });
-    let mut rows = Vec::new();
     let mut drill: Option<Drill> = None;
     for scenario in all.iter().filter(|s| arguments.wants(s.name())) {
         let shape = Shape {
@@ -259,7 +265,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
             Err(error) => {
                 row.promise(&format!("no world for it: {error:#}"), false);
                 println!("{}", row.line());
-                rows.push(row);
+                each(row)?;
                 continue;
             }
         };
@@ -279,12 +285,12 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
             }
         }
         println!("{}", row.line());
-        rows.push(row);
+        each(row)?;
     }
     if let Some(ready) = drill {
         ready.world.stop().await?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 async fn world_of(arguments: &Arguments, shape: Shape) -> anyhow::Result<Drill> {

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
+use serde_json::Value;
 
 /// The allocator of the executable, so that the bare loop pays what dispatch pays.
 #[global_allocator]
@@ -150,27 +151,32 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<bool> {
     if matches!(arguments.story, Story::Walk | Story::All) {
         for result in scenarios::run(arguments).await? {
             all_kept &= result.kept;
-            rows.push(serde_json::to_value(result)?);
+            note(arguments, &mut rows, serde_json::to_value(result)?)?;
         }
     }
     if matches!(arguments.story, Story::Engine | Story::All) {
-        for row in engine::run(arguments).await? {
+        let mut each = |row: engine::row::Row| {
             all_kept &= row.kept;
-            rows.push(serde_json::to_value(row)?);
-        }
+            note(arguments, &mut rows, serde_json::to_value(row)?)
+        };
+        engine::run(arguments, &mut each).await?;
     }
     if arguments.story == Story::Apns {
-        for row in runtime.block_on(apns::run(arguments))? {
+        for row in apns::run(arguments).await? {
             all_kept &= row.kept;
-            rows.push(serde_json::to_value(row)?);
+            note(arguments, &mut rows, serde_json::to_value(row)?)?;
         }
     }
-    for row in &rows {
-        println!("{row}");
-    }
+    Ok(all_kept)
+}
+
+/// Prints a result and writes all so far, so that an interrupted run leaves what it has.
+fn note(arguments: &Arguments, rows: &mut Vec<Value>, row: Value) -> anyhow::Result<()> {
+    println!("{row}");
+    rows.push(row);
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
+        std::fs::write(path, serde_json::to_vec_pretty(rows)?)
             .with_context(|| path.display().to_string())?;
     }
-    Ok(all_kept)
+    Ok(())
 }

@@ -10,6 +10,7 @@ use crate::engine::drill::{Drill, Finished, RTT_MS, WORKERS, deliveries};
 use crate::engine::load::Load;
 use crate::engine::profile::Profile;
 use crate::engine::row::{Bounds, Row};
+use crate::engine::verdict::seconds;
 use crate::load::wall_us;
 use bongsu_testkit::{Passage, Rules};
 
@@ -64,6 +65,49 @@ pub(crate) async fn frozen(drill: &mut Drill) -> anyhow::Result<Row> {
     row.add("frozen_seconds", &pause);
     row.add("allowance", &allowed);
     row.add("attempts_after_the_successor", &zombies);
+    Ok(row)
+}
+
+/// Nothing is sent for long, and meanwhile every connection of dispatch goes silent without a reset,
+/// as behind a load balancer that forgets: what comes next must go out soon.
+pub(crate) async fn idle_half_open(drill: &mut Drill) -> anyhow::Result<Row> {
+    /// Until the first request after the silence, seconds: one time-out of a dead connection to
+    /// Kafka and a rebalance.
+    const SOON: f64 = 60.0;
+    let idle = Duration::from_secs(drill.size(10, 600));
+    let proxied = Profile {
+        kafka_through_proxy: true,
+        ..Profile::short()
+    };
+    drill.world.start_fleet(&proxied, WORKERS).await?;
+    let through = format!("http://{}", drill.world.provider_line.address());
+    let load = |drill: &mut Drill| Load {
+        target: through.clone(),
+        ..drill.load(10_000, Some(1_000.0))
+    };
+    let first = load(drill);
+    let run = drill.begin(first, &calm()).await?;
+    let before = drill.settle(run, PATIENCE, &[]).await?;
+    tokio::time::sleep(idle).await;
+    for line in &drill.world.kafka_lines {
+        line.freeze();
+    }
+    drill.world.provider_line.freeze();
+    let second = load(drill);
+    let run = drill.begin(second, &calm()).await?;
+    let after = drill.settle(run, PATIENCE, &["unknown"]).await?;
+    drill.world.kill_fleet();
+    let first = after.log.seen.first().map_or(u64::MAX, |seen| seen.read_us);
+    let resumed = seconds(first.saturating_sub(after.written.begin_us));
+    // Whoever lost its membership may leave requests without a receipt.
+    let unwritten = after.log.seen.iter().filter(|s| s.arrived());
+    let in_flight = unwritten.count().min(2 * proxied.max_in_flight);
+    let mut row = drill.row("idle_half_open");
+    row.judge(&before.verdict, before.cpu_us, 0, &[]);
+    row.judge(&after.verdict, after.cpu_us, in_flight, &["unknown"]);
+    row.add("idle_seconds", &idle.as_secs());
+    row.add("first_request_after_seconds", &resumed);
+    row.promise("the first request within a minute", resumed <= SOON);
     Ok(row)
 }
 
