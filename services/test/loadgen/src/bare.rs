@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bongsu_channels::provider::{Attempt, AttemptResult};
-use bongsu_channels::webhook::config::Account;
 use bongsu_channels::{Settings, build};
 use bongsu_domain::{Channel, Class, Delivery};
-use bongsu_runtime::{Clock, Secret};
+use bongsu_runtime::Clock;
 use bongsu_schemas::convert::delivery_from_record;
 use clap::Parser;
 use tokio::task::JoinSet;
@@ -101,21 +100,19 @@ fn deliveries(arguments: &BareArguments) -> anyhow::Result<Vec<Delivery>> {
         .collect()
 }
 
+/// The channel's settings, as dispatch is given them.
+fn settings(arguments: &BareArguments) -> anyhow::Result<Settings> {
+    let client = arguments.ca_file.as_ref().map_or(String::new(), |path| {
+        format!("[webhook.client]\nca_file = \"{}\"\n", path.display())
+    });
+    let text = format!(
+        "[webhook.accounts.default]\nallow_private = true\nsecrets = [\"{SECRET}\"]\n{client}"
+    );
+    Ok(bongsu_runtime::settings::load(&text, [])?)
+}
+
 async fn send(deliveries: Arc<Vec<Delivery>>, arguments: &BareArguments) -> anyhow::Result<usize> {
-    let mut settings = Settings::default();
-    settings
-        .webhook
-        .client
-        .ca_file
-        .clone_from(&arguments.ca_file);
-    let account = Account {
-        secrets: vec![Secret::new(SECRET)],
-        allow_private: true,
-    };
-    settings
-        .webhook
-        .accounts
-        .insert("default".to_owned(), account);
+    let settings = settings(arguments)?;
     let provider = build(Channel::Webhook, &settings, "bare", Clock::system())?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut loops = JoinSet::new();

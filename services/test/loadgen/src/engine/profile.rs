@@ -51,8 +51,8 @@ impl Profile {
     }
 
     /// The line of an account that is told its limit, in requests per second.
-    pub(crate) fn limit(per_second: f64) -> String {
-        format!("rate = {per_second}\n")
+    pub(crate) fn limit(per_second: u32) -> String {
+        format!("limits = {{ per_second = {per_second} }}\n")
     }
 
     /// The line that makes a key which waits this long leave for the side lane.

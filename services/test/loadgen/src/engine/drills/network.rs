@@ -46,13 +46,15 @@ pub(crate) async fn frozen(drill: &mut Drill) -> anyhow::Result<Row> {
     drill.world.process(&worker)?.freeze()?;
     tokio::time::sleep(Duration::from_secs_f64(pause)).await;
     drill.world.process(&worker)?.go_on()?;
+    // What it had begun to write goes out at once; soon after it may own partitions again.
+    let again_us = wall_us() + 500_000;
     let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
     drill.world.stop_fleet().await?;
     let cut = Cut { worker, at_us };
     let allowed = allowance(&cut, &finished.log, &finished.receipts, |i| {
         finished.partition(i)
     });
-    let zombies = zombies(&cut, u64::MAX, &finished.log, |i| finished.partition(i));
+    let zombies = zombies(&cut, again_us, &finished.log, |i| finished.partition(i));
     let mut row = drill.row("frozen_and_continued");
     // Frozen between its last look at the clock and the write: no fence reaches that, but it is
     // bounded by what was in flight.

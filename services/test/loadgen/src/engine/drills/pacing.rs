@@ -139,14 +139,14 @@ pub(crate) async fn doubled(drill: &mut Drill, name: &str, workers: usize) -> an
 
 /// A limit we were told: never exceeded in any sliding second, while workers join and die.
 pub(crate) async fn configured(drill: &mut Drill) -> anyhow::Result<Row> {
-    const LIMIT: f64 = 200.0;
+    const LIMIT: u32 = 200;
     let measured = drill.size(45.0, 300.0);
     let profile = Profile {
         account: Profile::limit(LIMIT),
         ..Profile::short()
     };
     let plan = json!({"latency_ms": RTT_MS});
-    let most = deliveries(LIMIT, measured * 1.1);
+    let most = deliveries(f64::from(LIMIT), measured * 1.1);
     let (run, begun_us) = crowd(drill, &plan, &profile, 2, most).await?;
     tokio::time::sleep(Duration::from_secs_f64(measured / 3.0)).await;
     drill.world.start_dispatch(&profile)?;
