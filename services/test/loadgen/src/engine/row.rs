@@ -1,5 +1,7 @@
 //! One scenario's result: figures, and which promises held.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -23,6 +25,8 @@ pub(crate) struct Row {
     order_violations: usize,
     seconds: f64,
     cpu_us_per_notification: f64,
+    /// Deliveries by outcome.
+    outcomes: BTreeMap<String, usize>,
     /// Whether every promise held.
     pub(crate) kept: bool,
     /// The promises that did not.
@@ -48,6 +52,7 @@ impl Row {
             order_violations: 0,
             seconds: 0.0,
             cpu_us_per_notification: 0.0,
+            outcomes: BTreeMap::new(),
             kept: true,
             broken: Vec::new(),
             slow: Vec::new(),
@@ -108,7 +113,9 @@ impl Row {
         ] {
             self.promise(promise, held);
         }
-        self.add("outcomes", &v.outcomes);
+        for (word, n) in &v.outcomes {
+            *self.outcomes.entry(word.clone()).or_default() += n;
+        }
         self.add("never_resend_duplicates", &v.never_resend_duplicates);
         self.add("unmarked_duplicates", &v.unmarked);
         self.add("without_outcome", &v.without_outcome);

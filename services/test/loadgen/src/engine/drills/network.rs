@@ -40,7 +40,7 @@ pub(crate) async fn frozen(drill: &mut Drill) -> anyhow::Result<Row> {
     drill.world.start_fleet(&Profile::short(), WORKERS).await?;
     let load = drill.load(deliveries(rate, pause + 30.0), Some(rate));
     let run = drill.begin(load, &calm()).await?;
-    drill.until_it_flows(rate / 2.0).await?;
+    drill.until_all_work().await?;
     let worker = drill.any_dispatch()?;
     let at_us = wall_us();
     drill.world.process(&worker)?.freeze()?;
@@ -89,7 +89,7 @@ pub(crate) async fn idle_half_open(drill: &mut Drill) -> anyhow::Result<Row> {
     };
     let first = load(drill);
     let run = drill.begin(first, &calm()).await?;
-    let before = drill.settle(run, PATIENCE, &[]).await?;
+    let before = drill.settle(run, PATIENCE, &["unknown"]).await?;
     tokio::time::sleep(idle).await;
     for line in &drill.world.kafka_lines {
         line.freeze();
@@ -105,7 +105,7 @@ pub(crate) async fn idle_half_open(drill: &mut Drill) -> anyhow::Result<Row> {
     let unwritten = after.log.seen.iter().filter(|s| s.arrived());
     let in_flight = unwritten.count().min(2 * proxied.max_in_flight);
     let mut row = drill.row("idle_half_open");
-    row.judge(&before.verdict, before.cpu_us, 0, &[]);
+    row.judge(&before.verdict, before.cpu_us, 0, &["unknown"]);
     row.judge(&after.verdict, after.cpu_us, in_flight, &["unknown"]);
     row.add("idle_seconds", &idle.as_secs());
     row.add("first_request_after_seconds", &resumed);
@@ -144,7 +144,7 @@ async fn lose_kafka(drill: &mut Drill, name: &str, lose: impl Fn(&Drill)) -> any
     drill.world.start_fleet(&Profile::short(), 1).await?;
     let load = drill.load(deliveries(rate, pause + 30.0), Some(rate));
     let run = drill.begin(load, &calm()).await?;
-    drill.until_it_flows(rate / 2.0).await?;
+    drill.until_all_work().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let at_us = wall_us();
     lose(drill);

@@ -27,14 +27,20 @@ pub(crate) async fn stop_sender(drill: &mut Drill) -> anyhow::Result<Row> {
     drill.until_it_flows(rate / 2.0).await?;
     let sender = run.load.sender(0);
     let stopped_us = wall_us();
-    drill
-        .world
-        .command(&profile, &["stop", "sender", &sender, "--why", "drill"])?;
+    drill.world.command(
+        &profile,
+        &[
+            "stop", "sender", &sender, "--who", "drill", "--why", "drill",
+        ],
+    )?;
     tokio::time::sleep(Duration::from_secs(8)).await;
     let started_us = wall_us();
-    drill
-        .world
-        .command(&profile, &["start", "sender", &sender, "--why", "drill"])?;
+    drill.world.command(
+        &profile,
+        &[
+            "start", "sender", &sender, "--who", "drill", "--why", "drill",
+        ],
+    )?;
     let finished = drill.settle(run, PATIENCE, &[]).await?;
     drill.world.stop_fleet().await?;
     let (mut last, mut others) = (stopped_us, 0);
