@@ -47,6 +47,8 @@ struct Dispatcher {
 pub(crate) struct World {
     bongsu: PathBuf,
     scripts: PathBuf,
+    /// Kafka's disk, when it is one of its own. Dropped before the directory it is mounted in.
+    pub(crate) disk: Option<SmallDisk>,
     dir: TempDir,
     pub(crate) shape: Shape,
     bootstrap: String,
@@ -66,8 +68,6 @@ pub(crate) struct World {
     next: usize,
     /// Processor time of dispatch processes that have ended, microseconds.
     ended_cpu_us: u64,
-    /// Kafka's disk, when it is one of its own.
-    pub(crate) disk: Option<SmallDisk>,
 }
 
 impl World {
