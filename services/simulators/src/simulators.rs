@@ -15,8 +15,8 @@ use crate::discord::{Discord, Limits};
 use crate::faults::Faults;
 use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
-use crate::server::{NoPlainHttp, Server, Twin};
 use crate::seconds::{Second, Seconds};
+use crate::server::{NoPlainHttp, Server, Twin};
 use crate::webhook::Webhook;
 
 /// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
