@@ -21,10 +21,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    bongsu_runtime::allocator::bound_arenas();
     // Two providers may be linked; one is chosen before any TLS is spoken.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

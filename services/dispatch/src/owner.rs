@@ -147,6 +147,10 @@ pub struct Owner {
     jitter: Jitter,
     reach: i64,
     sent: u64,
+    /// The time of this turn of the loop, milliseconds: one look at the clock serves it all.
+    now: i64,
+    /// Whether the lease held at the begin of this turn.
+    leased: bool,
     /// Which source starts first.
     turn: bool,
     draining: bool,
@@ -213,6 +217,8 @@ impl Owner {
             jitter,
             reach: i64::MIN,
             sent: 0,
+            now: 0,
+            leased: false,
             turn: false,
             draining: false,
             last_note: false,
@@ -224,6 +230,7 @@ impl Owner {
     /// # Errors
     /// When a receipt or a note can never be written.
     pub async fn run(mut self) -> Result<(), DispatchError> {
+        self.look_at_clock();
         loop {
             self.admit_backlog();
             self.pump();
@@ -238,7 +245,9 @@ impl Owner {
                 self.write_checkpoint();
             }
             self.publish_status();
-            match self.wake().await {
+            let wake = self.wake().await;
+            self.look_at_clock();
+            match wake {
                 Wake::Command(Some(command)) => self.obey(command),
                 Wake::Command(None) => self.draining = true,
                 Wake::Acknowledged(ack) => {
@@ -271,6 +280,11 @@ impl Owner {
                 Wake::Freed => self.wake_groups(),
             }
         }
+    }
+
+    fn look_at_clock(&mut self) {
+        self.now = self.shared.clock.now_millis();
+        self.leased = self.shared.lease.holds();
     }
 
     /// Whether everything that was under way has ended: no attempt, no receipt, no diversion, no note.
@@ -317,11 +331,11 @@ impl Owner {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let sequencers = self.sequencers.as_ref()?;
         let timer = sequencers.iter().filter_map(|s| s.next_timer(now)).min();
         let due = timer.map(|at| self.shared.clock.instant_of(at));
-        let unleased = !self.shared.lease.holds() && sequencers.iter().any(|s| s.has_ready(now));
+        let unleased = !self.leased && sequencers.iter().any(|s| s.has_ready(now));
         let again = unleased.then(|| Instant::now() + LEASE_AGAIN);
         [due, again].into_iter().flatten().min()
     }
@@ -357,7 +371,7 @@ impl Owner {
         ]);
         self.guard = self.shared.guard.map(|limit| {
             let started = std::mem::take(&mut restored.started);
-            let now = Timestamp(self.shared.clock.now_millis());
+            let now = Timestamp(self.now);
             Guard::new(limit, started, now, self.shared.metrics.clone())
         });
         self.restored = restored;
@@ -402,7 +416,7 @@ impl Owner {
 
     /// Whether an account waits for its provider: an answer may free a place for it.
     fn has_waiting_group(&self) -> bool {
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         self.sequencers
             .as_ref()
             .is_some_and(|s| s.iter().any(|s| s.has_waiting_group(now)))

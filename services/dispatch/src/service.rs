@@ -7,7 +7,7 @@ use bongsu_channels::provider::Provider;
 use bongsu_domain::{Channel, Class};
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
-use bongsu_stream::port::{Cluster, GroupOptions, Reset};
+use bongsu_stream::port::{Cluster, GroupOptions, Producer, Reset};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 
@@ -82,6 +82,8 @@ pub async fn run(
         ),
         switch,
         topics,
+        producer: resources.cluster.producer(settings.receipt_linger.0)?,
+        notes: resources.cluster.producer(Duration::from_millis(1))?,
     };
     let mut loops = Tasks::new();
     loops.spawn("control", follower.run(shutdown.child()));
@@ -137,6 +139,8 @@ struct Common {
     pacing: Arc<Pacing>,
     switch: StopSwitch,
     topics: Found,
+    producer: Arc<dyn Producer>,
+    notes: Arc<dyn Producer>,
 }
 
 /// Joins the group for one class, and joins it anew when a stalled partition was given up.
@@ -203,8 +207,8 @@ fn shared(
         codec: Arc::clone(&resources.codec),
         schemas: Arc::clone(&resources.schemas),
         provider: Arc::clone(&resources.provider),
-        producer: resources.cluster.producer(settings.receipt_linger.0)?,
-        notes: resources.cluster.producer(Duration::from_millis(1))?,
+        producer: Arc::clone(&common.producer),
+        notes: Arc::clone(&common.notes),
         dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
         permits: Permits::new(Arc::clone(&common.all), bulk),
         pacing: Arc::clone(&common.pacing),

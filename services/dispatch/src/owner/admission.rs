@@ -126,7 +126,7 @@ impl Owner {
             diverted,
         } = taken;
         let bytes = size_of_record(&record);
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let offset = record.offset;
         let subject = delivery.as_ref().map(|d| self.shared.pacing.subject(d));
         let group = subject.map_or(0, |s| s.account.number());

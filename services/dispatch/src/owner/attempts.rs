@@ -45,7 +45,7 @@ impl Owner {
         if self.draining {
             return;
         }
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         for source in Source::ALL {
             let expired = self.sequencer(source).map(|s| s.advance(now));
             for offset in expired.unwrap_or_default() {
@@ -59,7 +59,7 @@ impl Owner {
                 );
             }
         }
-        while self.permit.is_none() && self.has_ready(now) && self.shared.lease.holds() {
+        while self.permit.is_none() && self.has_ready(now) && self.leased {
             match self.shared.permits.try_acquire() {
                 Some(permit) => {
                     if !self.start_with(permit) {
@@ -82,10 +82,10 @@ impl Owner {
 
     /// Uses a place for the next batch; false when nothing may start.
     pub(super) fn start_with(&mut self, permit: Permit) -> bool {
-        if self.draining || !self.shared.lease.holds() {
+        if self.draining || !self.leased {
             return false;
         }
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let packing = self.packing;
         // The deliveries and the lane take turns at being asked first.
         self.turn = !self.turn;
@@ -130,19 +130,25 @@ impl Owner {
 
     fn call(&mut self, source: Source, offsets: Vec<i64>, passes: Vec<Pass>, permit: Permit) {
         let now = Instant::now();
-        let mut deadline = now + self.shared.attempt_timeout;
+        let timeout = self.shared.attempt_timeout;
+        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut deadline = now + timeout;
         let mut deliveries = Vec::with_capacity(offsets.len());
         let mut marks = Vec::new();
         for offset in &offsets {
             let shared = Arc::clone(&self.shared);
-            let Some(sequencer) = self.sequencer(source) else {
+            let Some(sequencers) = self.sequencers.as_ref() else {
                 return;
             };
+            let sequencer = &sequencers[source.index()];
             let number = sequencer.attempts(*offset);
             let Some(delivery) = sequencer.payload(*offset).and_then(|p| p.delivery.clone()) else {
                 continue;
             };
-            deadline = deadline.min(shared.clock.instant_of(delivery.expires_at.0));
+            let left = delivery.expires_at.0.saturating_sub(self.now);
+            if left < timeout_ms {
+                deadline = deadline.min(shared.clock.instant_of(delivery.expires_at.0));
+            }
             if shared.never_twice(&delivery) {
                 marks.push((source, *offset, delivery.id.tag()));
             }
@@ -205,7 +211,7 @@ impl Owner {
 
     fn decide(&mut self, source: Source, offset: i64, result: AttemptResult) {
         let jitter = self.jitter.next();
-        let now = Timestamp(self.shared.clock.now_millis());
+        let now = Timestamp(self.now);
         let shared = Arc::clone(&self.shared);
         let Some(sequencer) = self.sequencer(source) else {
             return;

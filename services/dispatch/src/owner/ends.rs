@@ -74,7 +74,7 @@ impl Owner {
     }
 
     pub(super) fn write_receipt(&mut self, source: Source, offset: i64, settled: Settled) {
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let shared = Arc::clone(&self.shared);
         let Some(sequencer) = self.sequencer(source) else {
             return;

@@ -155,7 +155,7 @@ impl Owner {
         let entry = JournalEntry {
             kind: INTENTS.to_owned(),
             worker_id: self.shared.worker_id.to_string(),
-            at: Millis(self.shared.clock.now_millis()),
+            at: Millis(self.now),
             intents: std::mem::take(&mut notes.intents),
             withdrawn: std::mem::take(&mut notes.withdrawn),
             ..JournalEntry::default()
@@ -242,7 +242,7 @@ impl Owner {
         let (Some(sequencers), Some(last)) = (&self.sequencers, &self.notes.checkpoint) else {
             return self.sequencers.is_some();
         };
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let [main, lane] = sequencers;
         let waiting = main.waiting_count() + lane.waiting_count();
         let settled = main.settled_count() + lane.settled_count();
@@ -302,7 +302,7 @@ impl Owner {
             })
             .collect();
         let note = Checkpointed {
-            at: self.shared.clock.now_millis(),
+            at: self.now,
             journal_offset: 0,
             results_floor: self.notes.results_floor(),
             lane_floor: lane.watermark(),
@@ -375,7 +375,7 @@ impl Owner {
         let Some([main, _]) = &self.sequencers else {
             return;
         };
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let oldest = main.pin().and_then(|pin| main.payload(pin.offset));
         let age = oldest.map_or(0, |pending| now - pending.record.timestamp);
         self.gauges.held.set(main.open_count());
@@ -390,7 +390,7 @@ impl Owner {
 
     /// Looks whether the watermark moves, and if not, whether it will by itself.
     fn watch_progress(&mut self) {
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let pin = self.sequencers.as_ref().and_then(|[main, _]| main.pin());
         let Some(pin) = pin else {
             self.notes.stalled_at = None;
@@ -409,7 +409,7 @@ impl Owner {
         let Some((offset, since)) = self.notes.stalled_at else {
             return false;
         };
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         if now - since < self.shared.stall_after_ms {
             return false;
         }

@@ -123,7 +123,7 @@ impl Owner {
         if source == Source::Lane {
             return;
         }
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         let long = at - now >= self.shared.divert_after_ms
             || now - failing_since >= self.shared.divert_after_ms;
         if long && let Some(key) = self.sequencer(source).and_then(|s| s.key_of(offset)) {
@@ -134,7 +134,7 @@ impl Owner {
     /// Parks the keys that fill a window, the ones with the longest queues first: the partition must
     /// not wait for them.
     fn relieve_pressure(&mut self) {
-        let now = self.shared.clock.now_millis();
+        let now = self.now;
         if now - self.lane.looked_at < PRESSURE_MS {
             return;
         }

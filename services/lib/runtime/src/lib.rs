@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of deliveries.
 
+pub mod allocator;
 pub mod clock;
 pub mod lifecycle;
 pub mod metrics;

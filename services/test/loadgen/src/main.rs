@@ -30,10 +30,6 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
-/// The allocator of the executable, so that the bare loop pays what dispatch pays.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Which drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Drill {
@@ -85,6 +81,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // As the executable does, so that the bare loop pays what dispatch pays.
+    bongsu_runtime::allocator::bound_arenas();
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()

@@ -236,6 +236,8 @@ impl Settings {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "2000")
             .set("socket.timeout.ms", "30000")
+            // Nobody reads them, and they cost some hundred KiB per client and broker.
+            .set("enable.metrics.push", "false")
             .set("topic.metadata.refresh.interval.ms", "60000")
             // How soon to look again for a topic that has just been made.
             .set("topic.metadata.refresh.fast.interval.ms", "50");
