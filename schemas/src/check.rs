@@ -12,7 +12,7 @@ use crate::records::{self, NotificationEvent};
 const NAMED_UNKNOWN: usize = 20;
 
 /// Parses an event from JSON, as `events` and the gateway take it, and names unknown fields: the
-/// first [`NAMED_UNKNOWN`] by their paths, clipped, so that no event makes a report larger than
+/// first 20 by their paths, clipped, so that no event makes a report larger than
 /// itself.
 ///
 /// # Errors

@@ -41,6 +41,15 @@ impl Source {
         }
     }
 
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Main => Self::Lane,
+            Self::Lane => Self::Main,
+        }
+    }
+
     /// The source a mark of the journal names.
     #[must_use]
     pub const fn of(lane: bool) -> Self {

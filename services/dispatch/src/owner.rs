@@ -151,8 +151,8 @@ pub struct Owner {
     now: i64,
     /// Whether the lease held at the begin of this turn.
     leased: bool,
-    /// Which source starts first.
-    turn: bool,
+    /// Which source is asked first, in turn.
+    first: Source,
     draining: bool,
     /// A drained owner has written its last checkpoint.
     last_note: bool,
@@ -219,7 +219,7 @@ impl Owner {
             sent: 0,
             now: 0,
             leased: false,
-            turn: false,
+            first: Source::Main,
             draining: false,
             last_note: false,
         }

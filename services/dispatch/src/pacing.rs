@@ -31,6 +31,8 @@ pub struct Subject {
     campaign: Option<u64>,
     /// What it costs of limits, at least 1.
     pub cost: u32,
+    /// Whether its address has nothing to do with the others of its account.
+    pub strangers: bool,
 }
 
 /// The answer to an owner. Times are the clock's milliseconds; ask again then, not before.
@@ -120,6 +122,7 @@ impl Pacing {
             address: hash(&delivery.address.id.0),
             campaign: delivery.campaign_id.as_deref().map(hash),
             cost: self.provider.cost(delivery).max(1),
+            strangers: self.provider.serves_strangers(name),
         }
     }
 

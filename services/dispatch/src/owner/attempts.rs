@@ -88,13 +88,8 @@ impl Owner {
         let now = self.now;
         let packing = self.packing;
         // The deliveries and the lane take turns at being asked first.
-        self.turn = !self.turn;
-        let order = if self.turn {
-            [Source::Main, Source::Lane]
-        } else {
-            [Source::Lane, Source::Main]
-        };
-        for source in order {
+        self.first = self.first.other();
+        for source in [self.first, self.first.other()] {
             let Some(sequencers) = self.sequencers.as_mut() else {
                 return false;
             };
@@ -279,8 +274,9 @@ impl Owner {
     fn serves_strangers(&self, source: Source, offset: i64) -> bool {
         self.sequencers
             .as_ref()
-            .and_then(|s| s[source.index()].payload(offset)?.delivery.as_ref())
-            .is_some_and(|d| self.shared.provider.serves_strangers(&d.address.account))
+            .and_then(|s| s[source.index()].payload(offset))
+            .and_then(|pending| pending.subject.as_ref())
+            .is_some_and(|subject| subject.strangers)
     }
 
     /// The call was surely not taken: another may follow.

@@ -49,7 +49,9 @@ impl Gate<'_> {
             }
             pending.guarded = true;
         }
-        match self.pacing.ask(subject, attempts) {
+        // Retries to one receiver are no load on its strangers: they need no common budget.
+        let retries = if subject.strangers { 0 } else { attempts };
+        match self.pacing.ask(subject, retries) {
             Asked::Go(pass) => {
                 self.passes.push(pass);
                 pending.times.start(self.now);
@@ -74,7 +76,13 @@ pub(super) const fn told_to_pacing(result: AttemptResult, strangers: bool) -> At
         AttemptResult::Unavailable | AttemptResult::Unknown if strangers => {
             AttemptResult::Refused(Reason::ProviderUnavailable)
         }
-        other => other,
+        AttemptResult::Accepted
+        | AttemptResult::Refused(_)
+        | AttemptResult::Throttled { .. }
+        | AttemptResult::Unavailable
+        | AttemptResult::Unknown
+        | AttemptResult::NotProcessed
+        | AttemptResult::AccountFault => result,
     }
 }
 

@@ -299,7 +299,12 @@ async fn an_orderly_goaway_loses_and_doubles_nothing() {
             loop {
                 match rig.push(&format!("e{i}")).await {
                     AttemptResult::NotProcessed => again += 1,
-                    result => return (result, again),
+                    result @ (AttemptResult::Accepted
+                    | AttemptResult::Refused(_)
+                    | AttemptResult::Throttled { .. }
+                    | AttemptResult::Unavailable
+                    | AttemptResult::Unknown
+                    | AttemptResult::AccountFault) => return (result, again),
                 }
             }
         }
@@ -343,7 +348,9 @@ async fn after_an_abrupt_goaway_it_is_known_what_was_not_processed() {
             AttemptResult::Accepted => assert!(was_read),
             AttemptResult::NotProcessed | AttemptResult::Unavailable => assert!(!was_read, "{i}"),
             AttemptResult::Unknown => {}
-            other => panic!("{other:?}"),
+            AttemptResult::Refused(_)
+            | AttemptResult::Throttled { .. }
+            | AttemptResult::AccountFault => panic!("{result:?}"),
         }
     }
     let unknown = of(&results, AttemptResult::Unknown);

@@ -121,7 +121,7 @@ async fn answer(
     let (head, body) = rest.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines();
     let status = lines.next().unwrap();
-    let mut response = http::Response::builder().status(&status[..3]);
+    let mut response = http::Response::builder().status(status.split(' ').next().unwrap());
     for line in lines {
         let (name, value) = line.split_once(": ").unwrap();
         response = response.header(name, value);

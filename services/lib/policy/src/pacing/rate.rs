@@ -6,10 +6,10 @@
 //! limit itself. After a 429 it
 //!
 //! 1. keeps back a few units at once, so that the bucket is not empty and jitter alone brings no
-//!    further 429, and goes on just below the limit ([`CUT`]) for a plateau;
-//! 2. climbs gently ([`SLOPE`]), until the next 429 stops it;
+//!    further 429, and goes on just below the limit (`CUT`) for a plateau;
+//! 2. climbs gently (`SLOPE`), until the next 429 stops it;
 //! 3. when more was accepted since the last 429 than the known limit can have let flow in
-//!    ([`EVIDENCE`]), the limit must have risen: the rate doubles every [`DOUBLING`] until a 429.
+//!    (`EVIDENCE`), the limit must have risen: the rate doubles every `DOUBLING` until a 429.
 //!
 //! A 429 that comes **below** the known limit is nobody's own doing: other workers share the bucket.
 //! Then what was accepted says little about the limit, and the machine changes to a second way of

@@ -52,7 +52,15 @@ impl Profile {
 
     /// The line of an account that is told its limit, in requests per second.
     pub(crate) fn limit(per_second: u32) -> String {
-        format!("limits = {{ per_second = {per_second} }}\n")
+        format!("one_receiver = true\nlimits = {{ per_second = {per_second} }}\n")
+    }
+
+    /// For drills in which one provider stands behind all addresses.
+    pub(crate) fn one_receiver() -> Self {
+        Self {
+            account: "one_receiver = true\n".to_owned(),
+            ..Self::default()
+        }
     }
 
     /// The line that makes a key which waits this long leave for the side lane.

@@ -83,7 +83,7 @@ pub(crate) async fn unknown_limit(
     let seconds = times.warm_up + times.measured;
     let most = deliveries(RATE, seconds * 1.2) + deliveries(BURST, 1.0);
     let plan = bucket(RATE, retry_after_ms);
-    let (run, begun_us) = crowd(drill, &plan, &Profile::default(), workers, most).await?;
+    let (run, begun_us) = crowd(drill, &plan, &Profile::one_receiver(), workers, most).await?;
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let finished = release(drill, run).await?;
     let mut row = drill.row(name);
@@ -114,7 +114,7 @@ pub(crate) async fn doubled(drill: &mut Drill, name: &str, workers: usize) -> an
     let times = times(drill);
     let most = deliveries(RATE, times.warm_up * 1.2) + deliveries(2.0 * RATE, AFTER * 1.2);
     let plan = bucket(RATE, 0);
-    let (run, begun_us) = crowd(drill, &plan, &Profile::default(), workers, most).await?;
+    let (run, begun_us) = crowd(drill, &plan, &Profile::one_receiver(), workers, most).await?;
     tokio::time::sleep(Duration::from_secs_f64(times.warm_up)).await;
     let change_us = wall_us();
     drill.world.plan(&bucket(2.0 * RATE, 0)).await?;
