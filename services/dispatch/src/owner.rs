@@ -111,8 +111,18 @@ struct Pending {
     /// What pacing knows it by; none for what could not be read.
     subject: Option<Subject>,
     times: Times,
+    /// Attempts that were not answered, or answered with "not now, for no reason of yours": what a retry
+    /// budget is for. A 429 is the limiter's business.
+    failures: u32,
     /// Its first attempt failed then, milliseconds; 0 when none has.
     failing_since: i64,
+}
+
+impl Pending {
+    /// Whether an attempt of this or of a former owner may have arrived.
+    const fn may_have_arrived(&self) -> bool {
+        self.uncertain || self.inherited
+    }
 }
 
 /// This partition's parts of the class's gauges.

@@ -112,7 +112,16 @@ async fn a_service_refuses_to_start_without_topics_or_on_topics_that_do_not_fit(
     let cluster = connect(bootstrap);
     create(&*cluster, names.topic("schemas"), 1).await;
     create(&*cluster, names.topic("results"), 7).await;
-    for topic in ["events", "deliveries.webhook", "deliveries.discord"] {
+    for topic in [
+        "events",
+        "seen",
+        "deliveries.webhook",
+        "journal.webhook",
+        "lanes.webhook",
+        "deliveries.discord",
+        "journal.discord",
+        "lanes.discord",
+    ] {
         create(&*cluster, names.topic(topic), 4).await;
         create(&*cluster, names.topic(&format!("{topic}.bulk")), 4).await;
     }

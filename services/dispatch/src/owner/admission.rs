@@ -161,10 +161,11 @@ impl Owner {
                 bytes,
                 uncertain: progress.uncertain,
                 // One that must not go twice has not gone, or its intent would be known.
-                inherited: may_have_started && !never_twice,
+                inherited: (may_have_started && !never_twice) || progress.uncertain,
                 guarded: false,
                 subject,
                 times: Times::taken_in(now),
+                failures: 0,
                 failing_since: 0,
             },
         };

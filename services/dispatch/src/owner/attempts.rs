@@ -229,11 +229,14 @@ impl Owner {
                 sequencer.requeue(offset, now.0 + ACCOUNT_AGAIN_MS);
                 return self.withdraw(source, offset, &delivery, never_twice);
             }
-            AttemptResult::Unknown => pending.uncertain = true,
+            AttemptResult::Unknown => {
+                pending.uncertain = true;
+                pending.failures += 1;
+            }
+            AttemptResult::Unavailable => pending.failures += 1,
             AttemptResult::Accepted
             | AttemptResult::Refused(_)
-            | AttemptResult::Throttled { .. }
-            | AttemptResult::Unavailable => {}
+            | AttemptResult::Throttled { .. } => {}
         }
         let mut next =
             shared

@@ -50,7 +50,11 @@ impl Gate<'_> {
             pending.guarded = true;
         }
         // Retries to one receiver are no load on its strangers: they need no common budget.
-        let retries = if subject.strangers { 0 } else { attempts };
+        let retries = if subject.strangers {
+            0
+        } else {
+            pending.failures
+        };
         match self.pacing.ask(subject, retries) {
             Asked::Go(pass) => {
                 self.passes.push(pass);

@@ -12,7 +12,7 @@ use bongsu_stream::port::{Committed, Headers, Outgoing};
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use super::Owner;
+use super::{Owner, Pending};
 use crate::error::DispatchError;
 use crate::journal::{CHECKPOINT, INLINE_BYTES, INTENTS, Pointer, Source, mark, pack};
 use crate::receipts::send_until_acknowledged;
@@ -281,7 +281,9 @@ impl Owner {
                     tag: tag.cast_signed(),
                     attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
                     not_before,
-                    uncertain: sequencer.payload(offset).is_some_and(|p| p.uncertain),
+                    uncertain: sequencer
+                        .payload(offset)
+                        .is_some_and(Pending::may_have_arrived),
                 });
             }
         }
@@ -367,8 +369,8 @@ impl Owner {
         let Some(last) = self.notes.checkpoint else {
             return true;
         };
-        let waiting = main.waiting_count() + lane.waiting_count();
-        waiting > 0 || last.waiting > 0 || !self.is_inline()
+        let between_attempts = main.waiting().chain(lane.waiting()).next().is_some();
+        between_attempts || last.waiting > 0 || !self.is_inline()
     }
 
     fn set_gauges(&mut self) {

@@ -222,7 +222,7 @@ impl Owner {
         let progress = Progress {
             attempts,
             not_before,
-            uncertain: pending.uncertain,
+            uncertain: pending.may_have_arrived(),
         };
         let id = pending.delivery.as_ref()?.id;
         Some(lane_record(&lanes, &pending.record, id, key, progress))
@@ -288,11 +288,9 @@ impl Owner {
             // Read back from Kafka, in order, once there is room.
             return;
         }
+        let uncertain = pending.may_have_arrived();
         let Pending {
-            delivery,
-            record,
-            uncertain,
-            ..
+            delivery, record, ..
         } = pending;
         let (Some(delivery), Some(key)) = (delivery, key) else {
             return;

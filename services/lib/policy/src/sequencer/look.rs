@@ -27,11 +27,16 @@ impl<P> Sequencer<P> {
         self.ring.settled_count() + self.restored.len()
     }
 
-    /// Deliveries that wait for a moment: offset, attempts so far, and the moment.
+    /// Deliveries between two attempts, or told to wait before the first: offset, attempts so far, and
+    /// the moment of the next (in the past for one that is due and has not started again).
     pub fn waiting(&self) -> impl Iterator<Item = (i64, u32, i64)> + '_ {
         self.entries
             .iter()
-            .filter(|entry| entry.state == State::Waiting)
+            .filter(|entry| match entry.state {
+                State::Waiting => true,
+                State::Queued => entry.attempts > 0,
+                State::Calling | State::Settling | State::Diverting => false,
+            })
             .map(|entry| (entry.offset, entry.attempts, entry.wake_at))
     }
 

@@ -294,3 +294,73 @@ proptest! {
         }
     }
 }
+
+/// Everything at once: as many as fit are under way when the first 429 comes.
+#[test]
+fn a_flood_before_the_first_429_is_brought_down_to_the_limit() {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+    let mut pacer = Pacer::new(512, None, 7);
+    let account = pacer.account("a", AccountLimits::default);
+    let (mut now, mut tokens, mut filled) = (0_i64, 10.0_f64, 0_i64);
+    let mut flight: BinaryHeap<Reverse<(i64, u64)>> = BinaryHeap::new();
+    let mut tickets = std::collections::HashMap::new();
+    let (mut n, mut per_second) = (0_u64, Vec::new());
+    let mut asked_again = 0;
+    while now < 20_000 {
+        // Answers that are due.
+        while let Some(Reverse((at, id))) = flight.peek().copied()
+            && at <= now
+        {
+            flight.pop();
+            let (ticket, ok) = tickets.remove(&id).unwrap();
+            let answer = if ok {
+                Answer::Accepted
+            } else {
+                Answer::Throttled {
+                    retry_after_ms: None,
+                    scope: Scope::Account,
+                }
+            };
+            pacer.answered(now, ticket, answer);
+        }
+        if now >= asked_again {
+            loop {
+                let ask = Ask {
+                    account,
+                    class: Class::Transactional,
+                    sender: n,
+                    address: n,
+                    campaign: None,
+                    cost: 1,
+                    retry: false,
+                };
+                match pacer.ask(now, &ask) {
+                    Permit::Go(ticket) => {
+                        tokens = (tokens + (now - filled) as f64 * 0.1).min(10.0);
+                        filled = now;
+                        let ok = tokens >= 1.0;
+                        if ok {
+                            tokens -= 1.0;
+                        }
+                        let second = usize::try_from(now / 1_000).unwrap();
+                        per_second.resize(per_second.len().max(second + 1), (0, 0));
+                        per_second[second].0 += 1;
+                        per_second[second].1 += usize::from(!ok);
+                        n += 1;
+                        tickets.insert(n, (ticket, ok));
+                        flight.push(Reverse((now + 60, n)));
+                    }
+                    Permit::KeyWaits { until } | Permit::AccountWaits { until } => {
+                        asked_again = until;
+                        break;
+                    }
+                }
+            }
+        }
+        now += 1;
+    }
+    println!("{per_second:?}");
+    let late: usize = per_second[10..].iter().map(|(_, denied)| denied).sum();
+    assert!(late <= 20, "{late}");
+}
