@@ -120,6 +120,19 @@ impl OutcomeId {
         ])))
     }
 
+    /// The id of a provider's report on a delivery: the same report told again has the same id.
+    /// `key` is the provider's own id of the notification, `said` what tells two reports of one
+    /// notification apart (the channel tried and the code).
+    #[must_use]
+    pub fn of_report(delivery: DeliveryId, key: &str, said: &str) -> Self {
+        Self(Uuid::from_bytes(first16(&[
+            delivery.0.as_bytes(),
+            b"report",
+            key.as_bytes(),
+            said.as_bytes(),
+        ])))
+    }
+
     /// The id of an event-level receipt; `about` tells several of one event apart (a recipient).
     #[must_use]
     pub fn of_event(sender: &str, event_id: &str, about: &str) -> Self {

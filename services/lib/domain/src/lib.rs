@@ -13,6 +13,8 @@ pub mod identity;
 pub mod limits;
 pub mod outcome;
 pub mod partition;
+pub mod phone;
+pub mod reference;
 pub mod target;
 pub mod time;
 
@@ -25,4 +27,6 @@ pub use fault::{Fault, FaultCode, Faults};
 pub use identity::{AddressId, ContentHash, DeliveryId, OutcomeId};
 pub use outcome::{Outcome, Reason, Settled};
 pub use partition::{murmur2, partition_of};
+pub use phone::Phone;
+pub use reference::{Reference, ReferenceKey};
 pub use time::Timestamp;

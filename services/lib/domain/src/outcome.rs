@@ -52,6 +52,12 @@ vocabulary!(
         DeadlinePassed = "deadline_passed",
         /// The provider refused it, with a reason we do not map.
         ProviderRefused = "provider_refused",
+        /// The channel does not carry notifications of this purpose (advertising on AlimTalk).
+        PurposeNotAllowed = "purpose_not_allowed",
+        /// The recipient cannot be reached on this channel now: no user of it, blocked us, away.
+        NotReachable = "not_reachable",
+        /// The provider does not deliver at this hour.
+        OutsideHours = "outside_hours",
         /// The event asks for something this version does not do.
         NotBuilt = "not_built",
         /// The recipient has no address on a planned channel.
