@@ -93,14 +93,15 @@ pub(crate) const DELIVERIES: Table = Table {
         ("worker_id", Kind::Text),
         ("counted_minute", Kind::Int),
     ],
-    // Columns that never change are left out. Writing over a revision other than the one that was
-    // read changes no row, which the writer notices.
+    // Writing over a revision other than the one that was read changes no row, which the writer
+    // notices.
     on_conflict: "ON CONFLICT (delivery_id) DO UPDATE SET \
-        revision = excluded.revision, class = excluded.class, purpose = excluded.purpose, \
+        revision = excluded.revision, sender = excluded.sender, event_id = excluded.event_id, \
+        step = excluded.step, origin = excluded.origin, listed_at = excluded.listed_at, \
+        class = excluded.class, purpose = excluded.purpose, \
         category = excluded.category, channel = excluded.channel, account = excluded.account, \
         recipient = excluded.recipient, address_id = excluded.address_id, \
-        platform = excluded.platform, app = excluded.app, step = excluded.step, \
-        origin = excluded.origin, campaign_id = excluded.campaign_id, \
+        platform = excluded.platform, app = excluded.app, campaign_id = excluded.campaign_id, \
         schedule_id = excluded.schedule_id, replay_id = excluded.replay_id, \
         content_hash = excluded.content_hash, accepted_at = excluded.accepted_at, \
         expires_at = excluded.expires_at, source_topic = excluded.source_topic, \

@@ -143,6 +143,16 @@ impl DeliveryRow {
     /// A report may know less than the outcome that follows it.
     fn fill_facts(&mut self, receipt: &LedgerReceipt) {
         let facts = &receipt.facts;
+        // A provider's report names no sender: what it left open, the outcome says.
+        if self.sender.is_empty() && !facts.sender.is_empty() {
+            self.sender.clone_from(&facts.sender);
+            self.event_id.clone_from(&facts.event_id);
+            self.class.clone_from(&facts.class);
+            self.purpose.clone_from(&facts.purpose);
+            self.origin.clone_from(&facts.origin);
+            self.step = i64::from(facts.step);
+            self.listed_at = facts.accepted_at.unwrap_or(receipt.at).0;
+        }
         fill(&mut self.category, facts.category.as_ref());
         fill(&mut self.channel, facts.channel.as_ref());
         fill(&mut self.account, facts.account.as_ref());

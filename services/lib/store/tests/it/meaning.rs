@@ -61,8 +61,12 @@ pub(crate) async fn a_report_moves_the_outcome_forward_and_the_counts_with_it(st
 
 pub(crate) async fn a_report_that_comes_first_is_not_lost(store: &Store) {
     let mut early = report(Outcome::Delivered, BEGIN);
-    early.facts.platform = None;
-    early.facts.recipient = None;
+    // What a provider's report leaves open.
+    early.facts = bongsu_store::Facts {
+        class: early.facts.class,
+        channel: early.facts.channel,
+        ..bongsu_store::Facts::default()
+    };
     apply(store, 0, vec![early]).await;
     assert_eq!(counted(store).await, ["delivered=1"]);
     apply(store, 1, vec![outcome(Outcome::Accepted, BEGIN + 1)]).await;
@@ -70,6 +74,15 @@ pub(crate) async fn a_report_that_comes_first_is_not_lost(store: &Store) {
     let view = seen(store, ann()).await;
     assert_eq!(view.outcome, Some(Outcome::Delivered));
     assert_eq!(view.recipient.as_deref(), Some("ann"));
+    assert_eq!(
+        (view.sender.as_str(), view.event_id.as_str()),
+        ("shop", "e-1")
+    );
+    assert_eq!(
+        (view.purpose.as_str(), view.origin.as_str()),
+        ("informational", "event")
+    );
+    assert_eq!(view.source.map(|s| s.offset), Some(7));
     let rows = store
         .counts(&CountsQuery::between(Timestamp(0), Timestamp(BEGIN * 2)))
         .await
