@@ -40,9 +40,9 @@ pub(crate) struct DevArgs {
     /// Keep Kafka's data and the status in this directory; nothing is kept without it.
     #[arg(long, requires = "kafka")]
     data: Option<PathBuf>,
-    /// First of five ports: gateway, webhook simulator, Discord simulator, status page, APNs
-    /// simulator. 0 takes free ones.
-    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_531))]
+    /// First of six ports: gateway, webhook simulator, Discord simulator, status page, APNs
+    /// simulator, AlimTalk simulator. 0 takes free ones.
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_530))]
     port: u16,
     /// Play a story of chat messages.
     #[arg(long)]
@@ -90,6 +90,7 @@ async fn with_backend(
             Kind::Webhook => 1,
             Kind::Discord => 2,
             Kind::Apns => 4,
+            Kind::AlimTalk => 5,
         });
         instances.push(instance);
     }

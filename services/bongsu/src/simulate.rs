@@ -14,7 +14,7 @@ use crate::output::say;
 /// Which twins, and what goes wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateArgs {
-    /// `webhook`, `discord`, `apns`, or several of them.
+    /// `webhook`, `discord`, `apns`, `alimtalk`, or several of them.
     #[arg(required = true)]
     providers: Vec<String>,
     /// Port of the first one; the next ones follow. 0 takes free ones.
@@ -33,7 +33,7 @@ pub(crate) struct SimulateArgs {
     /// The APNs simulator writes its authority, a key and a client certificate here.
     #[arg(long)]
     credentials: Option<PathBuf>,
-    /// Switch Discord's rate limits off.
+    /// Switch the rate limits of Discord and AlimTalk off.
     #[arg(long)]
     no_limits: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
     for (port, word) in (args.port..).zip(&args.providers) {
         let kind = Kind::parse(word).ok_or_else(|| {
             Usage(format!(
-                "`{word}` has no simulator; there are webhook, discord and apns"
+                "`{word}` has no simulator; there are webhook, discord, apns and alimtalk"
             ))
         })?;
         let mut instance = Instance::new(kind);
@@ -59,6 +59,7 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
         instance.credentials_dir.clone_from(&args.credentials);
         if args.no_limits {
             instance.limits = None;
+            instance.alimtalk.recipients_per_second = 0;
         }
         instances.push(instance);
     }

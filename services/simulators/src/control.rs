@@ -71,13 +71,17 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
             Some(apns) => about_apns(apns, method, path, body),
             None => text(StatusCode::NOT_FOUND, "this is no twin of APNs"),
         },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
-             POST /_sim/compare, \
-             POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, GET /healthz",
-        ),
+        _ => server.twin().control(parts, body).unwrap_or_else(unknown),
     }
+}
+
+fn unknown() -> Answer {
+    text(
+        StatusCode::NOT_FOUND,
+        "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
+         POST /_sim/compare, POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, \
+         GET /healthz",
+    )
 }
 
 fn about_apns(apns: &Apns, method: &Method, path: &str, body: &[u8]) -> Answer {

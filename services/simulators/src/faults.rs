@@ -207,7 +207,7 @@ fn hash(path: &str) -> u64 {
 }
 
 /// Evenly spread bits of (seed, number, purpose): the finaliser of splitmix64.
-fn mix(seed: u64, n: u64, purpose: u64) -> u64 {
+pub(crate) fn mix(seed: u64, n: u64, purpose: u64) -> u64 {
     let mut x = seed
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_add(n.wrapping_mul(2).wrapping_add(purpose))

@@ -6,6 +6,7 @@
 //! which is pure; [`recorder`] keeps what was read; [`faults`] decides what goes wrong; `server`
 //! does the I/O; `control` answers `/_sim/…`.
 
+pub mod alimtalk;
 pub mod apns;
 pub mod assertion;
 pub mod bucket;

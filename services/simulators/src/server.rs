@@ -50,7 +50,30 @@ pub(crate) trait Twin: Send + Sync {
     /// Whether the request is one of this provider's API; others are answered 404 unrecorded.
     fn serves(&self, parts: &Parts) -> bool;
 
-    /// Reads what is recorded, and hands it to `record`.
+    /// Answers what is part of the API but sends nothing, unrecorded.
+    fn aside(&self, _parts: &Parts, _now_us: u64) -> Option<Answer> {
+        None
+    }
+
+    /// Answers control requests of its own, below `/_sim/`.
+    fn control(&self, _parts: &Parts, _body: &[u8]) -> Option<Answer> {
+        None
+    }
+
+    /// Replaces the plan of a dealer of AlimTalk; false of every other twin.
+    fn set_dealer(&self, _plan: crate::alimtalk::Plan) -> bool {
+        false
+    }
+
+    /// The counts of a dealer of AlimTalk.
+    fn dealer(&self) -> Option<crate::alimtalk::Counts> {
+        None
+    }
+
+    /// Starts what it does by itself.
+    fn start(self: Arc<Self>, _tasks: &mut Tasks, _shutdown: Shutdown) {}
+
+    /// Reads what is recorded, and hands it to `record`: once, or once per recipient.
     fn identify(&self, parts: &Parts, body: &[u8], record: &mut dyn FnMut(&Arrived<'_>));
 
     /// What the provider answers, `act` being the fault plan's wish. Called right after the
@@ -72,6 +95,11 @@ impl Twin for NoPlainHttp {
         plain(StatusCode::NOT_FOUND)
     }
 }
+
+/// The statuses under which the recipients of one request are counted, in their order; beside an
+/// answer (as its extension) whose own status does not speak for all of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Statuses(pub(crate) Vec<u16>);
 
 /// A request as the twin answers it.
 pub(crate) struct Question<'a> {
@@ -143,6 +171,10 @@ impl Server {
         {
             tracing::error!("the log is closed");
         }
+    }
+
+    pub(crate) fn twin(&self) -> &dyn Twin {
+        self.twin.as_ref()
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {
@@ -265,6 +297,9 @@ impl Server {
             };
             return Ok(control::answer(self, parts, body.to_bytes()).await);
         }
+        if let Some(answer) = self.twin.aside(&parts, self.recorder.now_us()) {
+            return Ok(answer);
+        }
         if !self.twin.serves(&parts) {
             return Ok(plain(StatusCode::NOT_FOUND));
         }
@@ -277,29 +312,35 @@ impl Server {
 
     async fn exchange(&self, parts: &Parts, body: &[u8], peer: IpAddr) -> Result<Answer, Reset> {
         let faults = self.faults();
-        let mut recorded = None;
-        let mut line = None;
+        let mut tickets = Vec::new();
+        let mut decided = None;
+        let mut lines = Vec::new();
         self.twin.identify(parts, body, &mut |arrived| {
             let (ticket, written) = self.record(arrived);
-            let decision = faults.decide(ticket.n, arrived.path, arrived.attempt);
-            recorded = Some((ticket, decision));
-            line = written;
+            if decided.is_none() {
+                decided = Some((
+                    faults.decide(ticket.n, arrived.path, arrived.attempt),
+                    ticket.read_us,
+                ));
+            }
+            lines.extend(written);
+            tickets.push(ticket);
         });
-        let Some((ticket, decision)) = recorded else {
+        let Some((decision, read_us)) = decided else {
             return Ok(plain(StatusCode::BAD_REQUEST));
         };
         let read_at = Instant::now();
-        if let Some(line) = line {
+        for line in lines {
             self.log(line).await;
         }
         let question = Question {
             parts,
             body,
             peer,
-            now_us: ticket.read_us,
+            now_us: read_us,
             faults: &faults,
         };
-        let act = self.limited(&faults, decision, ticket.read_us);
+        let act = self.limited(&faults, decision, read_us);
         match act {
             Act::Reset => return Err(Reset),
             Act::Hang => return std::future::pending().await,
@@ -309,7 +350,12 @@ impl Server {
         if !decision.delay.is_zero() {
             tokio::time::sleep_until(read_at + decision.delay).await;
         }
-        self.recorder.answered(ticket, answer.status().as_u16());
+        let statuses = answer.extensions().get::<Statuses>();
+        for (i, ticket) in tickets.into_iter().enumerate() {
+            let own = statuses.and_then(|s| s.0.get(i)).copied();
+            let status = own.unwrap_or(answer.status().as_u16());
+            self.recorder.answered(ticket, status);
+        }
         if decision.lost && act == Act::Answer {
             return Err(Reset);
         }

@@ -8,6 +8,7 @@ use bongsu_runtime::{Shutdown, TaskDied, Tasks};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::alimtalk::{AlimTalk, Counts, Plan as DealerPlan};
 use crate::apns::{Apns, Credentials, CredentialsError, Plan, Stats};
 use crate::assertion::{Assertion, Check, Difference};
 use crate::compare::{Compare, Comparison, Expected};
@@ -32,11 +33,13 @@ pub enum Kind {
     Discord,
     /// Apple's push service.
     Apns,
+    /// A dealer of AlimTalk.
+    AlimTalk,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord, Self::Apns];
+    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord, Self::Apns, Self::AlimTalk];
 
     /// The channel's word, as the command line takes it.
     #[must_use]
@@ -45,6 +48,7 @@ impl Kind {
             Self::Webhook => "webhook",
             Self::Discord => "discord",
             Self::Apns => "apns",
+            Self::AlimTalk => "alimtalk",
         }
     }
 
@@ -73,6 +77,8 @@ pub struct Instance {
     /// Where the twin of APNs writes its authority, a key and a client certificate; nowhere by
     /// default.
     pub credentials_dir: Option<PathBuf>,
+    /// What the dealer of AlimTalk does.
+    pub alimtalk: DealerPlan,
 }
 
 impl Instance {
@@ -88,6 +94,7 @@ impl Instance {
             limits: Some(Limits::default()),
             apns: Plan::default(),
             credentials_dir: None,
+            alimtalk: DealerPlan::default(),
         }
     }
 }
@@ -226,6 +233,21 @@ impl Running {
             .map_err(SimulatorError::Faults)
     }
 
+    /// Replaces what a dealer of AlimTalk does; false of every other twin.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Faults`].
+    pub fn set_dealer(&self, plan: DealerPlan) -> Result<bool, SimulatorError> {
+        plan.validate().map_err(SimulatorError::Faults)?;
+        Ok(self.server.twin().set_dealer(plan))
+    }
+
+    /// The own counts of a dealer of AlimTalk; none of every other twin.
+    #[must_use]
+    pub fn dealer(&self) -> Option<Counts> {
+        self.server.twin().dealer()
+    }
+
     /// The report over everything since the start or the last reset. Takes the calling thread
     /// about 1.6 s per million requests (measured on the reference machine).
     #[must_use]
@@ -330,6 +352,10 @@ impl Simulators {
             source,
         };
         instance.faults.validate().map_err(SimulatorError::Faults)?;
+        instance
+            .alimtalk
+            .validate()
+            .map_err(SimulatorError::Faults)?;
         let listener = listen(instance.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         instance.apns.validate().map_err(SimulatorError::Faults)?;
@@ -340,6 +366,7 @@ impl Simulators {
                 let apns = Apns::new(instance.apns, instance.credentials_dir.as_deref())?;
                 (Arc::new(NoPlainHttp), Some(Arc::new(apns)))
             }
+            Kind::AlimTalk => (Arc::new(AlimTalk::new(instance.alimtalk)), None),
         };
         let log = match &instance.log {
             Some(path) => Some(
@@ -352,6 +379,7 @@ impl Simulators {
             ),
             None => None,
         };
+        Arc::clone(&twin).start(&mut self.tasks, self.shutdown.child());
         let server = Arc::new(Server::new(twin, instance.faults, log, apns));
         self.tasks.spawn(
             "simulator",

@@ -4,6 +4,7 @@
     reason = "functions beside the tests are tests too"
 )]
 
+mod alimtalk;
 mod apns;
 mod control;
 mod discord;

@@ -1,0 +1,189 @@
+//! Requests as the dealer reads them, and the layers of its answers. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::recorder::Arrived;
+
+/// A sending.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Sending {
+    pub(super) destinations: Vec<Destination>,
+    pub(super) message_flow: Vec<BTreeMap<String, Step>>,
+    pub(super) idempotency_key: Option<String>,
+    pub(super) idempotency_ttl: Option<u64>,
+}
+
+/// A recipient.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Destination {
+    pub(super) to: String,
+    pub(super) replace_words: BTreeMap<String, String>,
+    #[serde(rename = "ref")]
+    pub(super) reference: String,
+}
+
+/// One way to reach a recipient.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Step {
+    pub(super) sender_key: String,
+    pub(super) template_code: String,
+    pub(super) send_type: String,
+    pub(super) text: String,
+}
+
+impl Sending {
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// The AlimTalk of the flow.
+    pub(super) fn alimtalk(&self) -> Option<&Step> {
+        self.message_flow.first()?.get("alimtalk")
+    }
+
+    /// The word of the second step.
+    pub(super) fn failover(&self) -> Option<&str> {
+        self.message_flow.get(1)?.keys().next().map(String::as_str)
+    }
+}
+
+/// Tells the recorder of every recipient; of one without a name when there is none.
+pub(super) fn identify(
+    sending: &Sending,
+    worker: &str,
+    attempt: u32,
+    record: &mut dyn FnMut(&Arrived<'_>),
+) {
+    let nobody = Destination::default();
+    let none = sending.destinations.is_empty().then_some(&nobody);
+    for destination in sending.destinations.iter().chain(none) {
+        let delivery_id = delivery_of(&destination.reference).unwrap_or_default();
+        let marker = destination.replace_words.values().find_map(|v| marker(v));
+        let (event_id, sender, seq) = marker.unwrap_or((&delivery_id, "", None));
+        record(&Arrived {
+            delivery_id: &delivery_id,
+            event_id,
+            sender,
+            path: &format!("/to/{}", destination.to),
+            seq,
+            worker,
+            attempt,
+        });
+    }
+}
+
+/// The delivery's UUID in a reference `b1.<channel>.<class>.<partition>.<32 digits>.<mac>`.
+fn delivery_of(reference: &str) -> Option<String> {
+    let mut parts = reference.split('.');
+    let digits = (parts.next()? == "b1").then(|| parts.nth(3)).flatten()?;
+    let part = |from: usize, to: usize| digits.get(from..to);
+    (digits.len() == 32).then_some(())?;
+    Some(format!(
+        "{}-{}-{}-{}-{}",
+        part(0, 8)?,
+        part(8, 12)?,
+        part(12, 16)?,
+        part(16, 20)?,
+        part(20, 32)?
+    ))
+}
+
+/// `[#<event id> <sender> <number>]` anywhere in a text.
+fn marker(text: &str) -> Option<(&str, &str, Option<i64>)> {
+    let (_, rest) = text.split_once("[#")?;
+    let (inside, _) = rest.split_once(']')?;
+    let mut words = inside.split(' ');
+    Some((
+        words.next()?,
+        words.next().unwrap_or_default(),
+        words.next().and_then(|word| word.parse().ok()),
+    ))
+}
+
+/// An answer the gateway gives itself.
+pub(super) fn gateway(code: &str) -> Value {
+    json!({"common": {"authCode": code, "authResult": word(code), "infobankTrId": "twin"}})
+}
+
+/// An answer of the service without recipients.
+pub(super) fn service(code: &str) -> Value {
+    answer(code, &Value::Null)
+}
+
+/// An answer of the service.
+pub(super) fn answer(code: &str, data: &Value) -> Value {
+    json!({
+        "common": {"authCode": "A000", "authResult": "Success", "infobankTrId": "twin"},
+        "data": {"code": code, "result": word(code), "ref": null, "data": data},
+    })
+}
+
+/// A code's text.
+pub(super) fn word(code: &str) -> &'static str {
+    match code {
+        "A000" => "Success",
+        "A020" => "Too many requests",
+        "A301" => "Duplicated request",
+        "A306" => "Invalid recipient",
+        _ => "Failed",
+    }
+}
+
+/// Whether every `#{variable}` of a text has a value, or the text given is the template's.
+pub(super) fn fits(template: &str, step: &Step, words: &BTreeMap<String, String>) -> bool {
+    if step.send_type == "template" || step.text.is_empty() {
+        return template.split("#{").skip(1).all(|rest| {
+            rest.split_once('}')
+                .is_some_and(|(name, _)| words.contains_key(name))
+        });
+    }
+    matches(template, &step.text)
+}
+
+/// Whether a text is a template's, character by character outside of its variables.
+fn matches(template: &str, text: &str) -> bool {
+    let Some((fixed, rest)) = template.split_once("#{") else {
+        return template == text;
+    };
+    let Some(text) = text.strip_prefix(fixed) else {
+        return false;
+    };
+    let Some((_, rest)) = rest.split_once('}') else {
+        return false;
+    };
+    let mut ends = text.char_indices().map(|(i, _)| i).chain([text.len()]);
+    ends.any(|end| text.get(end..).is_some_and(|after| matches(rest, after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_names_its_delivery() {
+        let text = "b1.alimtalk.bulk.31.543ca93db1f3326a271e8b06ef78cd5d.649a032e7e2f5ea5";
+        assert_eq!(
+            delivery_of(text).as_deref(),
+            Some("543ca93d-b1f3-326a-271e-8b06ef78cd5d")
+        );
+        assert_eq!(delivery_of("order-17"), None);
+        assert_eq!(delivery_of("b1.a.b.1.short.x"), None);
+    }
+
+    #[test]
+    fn a_text_is_the_templates_to_the_letter() {
+        assert!(matches("a #{x} b #{y}", "a 1 b 2 b 3"));
+        assert!(!matches("a #{x} b", "a 1 b "));
+        assert!(!matches("a", "a "));
+        let words = BTreeMap::from([("x".to_owned(), "1".to_owned())]);
+        let template = |text: &str| fits(text, &Step::default(), &words);
+        assert!(template("#{x}"));
+        assert!(!template("#{x} #{y}"));
+    }
+}
