@@ -3,7 +3,7 @@
 //! The channel checks again before every request; here the publisher learns it at once.
 
 use bongsu_domain::target::{TargetError, check_url, is_device_token};
-use bongsu_domain::{Channel, Reason};
+use bongsu_domain::{Channel, Phone, Reason};
 use bongsu_schemas::records::Address;
 
 /// Why an address is not taken; never holds the address.
@@ -22,6 +22,7 @@ pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), Target
         Ok(Channel::Webhook) => check_webhook(text, allow_private),
         Ok(Channel::Discord) => check_discord(text),
         Ok(Channel::Apns) => check_apns(text),
+        Ok(Channel::AlimTalk) => check_phone(text),
         Err(_) => Ok(()),
     }
 }
@@ -61,6 +62,13 @@ fn check_apns(text: &str) -> Result<(), TargetFault> {
         code: "invalid",
         message: "is no APNs device token; write its bytes as hexadecimal digits, 64 or more"
             .to_owned(),
+    })
+}
+
+fn check_phone(text: &str) -> Result<(), TargetFault> {
+    Phone::parse(text).map(drop).map_err(|error| TargetFault {
+        code: "invalid",
+        message: error.to_string(),
     })
 }
 
@@ -124,6 +132,21 @@ mod tests {
             let expected = (!bad.is_empty()).then_some("invalid");
             assert_eq!(apns(bad), expected, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_phone_number_may_be_written_in_many_ways() {
+        let phone = |text: &str| {
+            let address = Address {
+                channel: "alimtalk".into(),
+                address: text.into(),
+                ..Address::default()
+            };
+            check(&address, false).err().map(|fault| fault.code)
+        };
+        assert_eq!(phone("010-1234-5678"), None);
+        assert_eq!(phone("+82 10 1234 5678"), None);
+        assert_eq!(phone("1234"), Some("invalid"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Attempted {
 /// A batch on its way out.
 struct Batch {
     deliveries: Vec<(Arc<Delivery>, u32)>,
+    /// Where they and their receipts lie.
+    partition: i32,
     deadline: Instant,
     /// The group of intents that must be acknowledged before the call.
     intent: Option<(u64, watch::Receiver<u64>)>,
@@ -152,6 +154,7 @@ impl Owner {
         self.shared.metrics.started(offsets.len());
         let batch = Batch {
             deliveries,
+            partition: self.partition,
             deadline,
             intent: self.notes.intend(&marks),
         };
@@ -297,6 +300,7 @@ async fn attempt(
 ) -> Result<Vec<AttemptResult>, TryError> {
     let Batch {
         deliveries,
+        partition,
         deadline,
         intent,
     } = batch;
@@ -312,6 +316,7 @@ async fn attempt(
         .map(|(delivery, number)| Attempt {
             delivery,
             number: *number,
+            partition,
         })
         .collect();
     let call = provider.attempt(&attempts, deadline);

@@ -91,11 +91,13 @@ async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> b
         Channel::Webhook => format!("{base}/hook/{}", i % 100),
         Channel::Discord => format!("{}/token", i % 100),
         Channel::Apns => format!("{:064x}", i % 100),
+        Channel::AlimTalk => format!("0101234{:04}", i % 10_000),
     };
     let delivery = delivery(channel, address, i);
     let batch = [Attempt {
         delivery: &delivery,
         number: 1,
+        partition: 0,
     }];
     let deadline = Instant::now() + Duration::from_secs(30);
     let results = provider.attempt(&batch, deadline).await;

@@ -131,9 +131,26 @@ impl NoAnswer {
 /// [`NoAnswer`], which says whether the request may have been read.
 pub async fn exchange(
     client: &Client,
+    request: Request,
+    body: Vec<u8>,
+    deadline: Instant,
+) -> Result<Answer, NoAnswer> {
+    exchange_up_to(client, request, body, deadline, BODY_LIMIT).await
+}
+
+/// As [`exchange`], keeping up to `limit` bytes of the answer: for providers whose answer speaks of
+/// many recipients.
+///
+/// Cancel safety: as [`exchange`].
+///
+/// # Errors
+/// As [`exchange`].
+pub async fn exchange_up_to(
+    client: &Client,
     mut request: Request,
     body: Vec<u8>,
     deadline: Instant,
+    limit: usize,
 ) -> Result<Answer, NoAnswer> {
     // An empty body is never asked for, so it counts as sent from the start.
     let sent = Arc::new(AtomicBool::new(body.is_empty()));
@@ -163,7 +180,7 @@ pub async fn exchange(
     let headers = response.headers().clone();
     let patience = deadline.min(Instant::now() + BODY_PATIENCE);
     let mut body = Vec::new();
-    if timeout_at(patience, drain(response, &mut body))
+    if timeout_at(patience, drain(response, &mut body, limit))
         .await
         .is_err()
     {
@@ -176,11 +193,11 @@ pub async fn exchange(
     })
 }
 
-/// Reads up to [`BODY_LIMIT`] bytes. A body that breaks is as good as one that ends: the status has
+/// Reads up to `limit` bytes. A body that breaks is as good as one that ends: the status has
 /// decided already.
-async fn drain(mut response: Response, into: &mut Vec<u8>) {
+async fn drain(mut response: Response, into: &mut Vec<u8>, limit: usize) {
     while let Ok(Some(chunk)) = response.chunk().await {
-        let room = BODY_LIMIT.saturating_sub(into.len());
+        let room = limit.saturating_sub(into.len());
         into.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
         if chunk.len() > room {
             return;

@@ -5,12 +5,14 @@
 //! `provider` (the only I/O). [`registry`] is the one place that knows them all; dispatch calls
 //! [`registry::build`] and sees only [`provider::Provider`].
 
+pub mod alimtalk;
 pub mod apns;
 pub mod client;
 pub mod discord;
 pub mod limits;
 pub mod provider;
 pub mod registry;
+pub mod reports;
 pub mod retry_after;
 pub mod settings;
 pub mod ssrf;
@@ -18,4 +20,6 @@ pub mod webhook;
 
 pub use limits::{Egress, Limits};
 pub use registry::{BuildError, build};
-pub use settings::{ApnsSettings, ClientSettings, DiscordSettings, Settings, WebhookSettings};
+pub use settings::{
+    AlimTalkSettings, ApnsSettings, ClientSettings, DiscordSettings, Settings, WebhookSettings,
+};

@@ -66,6 +66,9 @@ pub struct Attempt<'a> {
     pub delivery: &'a Delivery,
     /// Number of this attempt, from 1.
     pub number: u32,
+    /// The delivery's partition, which is also that of its receipts: part of the reference by which
+    /// a provider's report finds its way back.
+    pub partition: i32,
 }
 
 /// A credential that ends on its own, for the metric and the alarm before it does.
@@ -248,6 +251,7 @@ pub(crate) mod tests {
         let batch = [Attempt {
             delivery: &delivery,
             number: 1,
+            partition: 0,
         }];
         let error = only_known(Channel::Webhook, &batch, |_| false).unwrap_err();
         assert_eq!(

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::Settings;
-use crate::{apns, discord, webhook};
+use crate::{alimtalk, apns, discord, webhook};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -63,5 +63,10 @@ pub fn build(
             clock,
         )?),
         Channel::Apns => Arc::new(apns::ApnsProvider::new(&settings.apns, worker, clock)?),
+        Channel::AlimTalk => Arc::new(alimtalk::AlimTalkProvider::new(
+            &settings.alimtalk,
+            worker,
+            clock,
+        )?),
     })
 }

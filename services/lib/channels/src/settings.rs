@@ -9,7 +9,7 @@ use bongsu_runtime::settings::Complaint;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Egress;
-use crate::{apns, discord, webhook};
+use crate::{alimtalk, apns, discord, webhook};
 
 /// The account of a delivery that names none. It exists even when it is not configured, with every
 /// setting at its default.
@@ -71,6 +71,18 @@ pub struct ApnsSettings {
     pub egress: Egress,
 }
 
+/// `channels.alimtalk`, as far as the channel itself reads it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlimTalkSettings {
+    /// Accounts by name. None by default: each has a credential.
+    pub accounts: BTreeMap<String, alimtalk::config::Account>,
+    /// The HTTP client.
+    pub client: ClientSettings,
+    /// The limit of one public IP address.
+    pub egress: Egress,
+}
+
 /// Every channel's settings. A composer that adds settings of its own to `channels.<channel>` reads
 /// its own section and fills this from it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -82,6 +94,8 @@ pub struct Settings {
     pub discord: DiscordSettings,
     /// APNs.
     pub apns: ApnsSettings,
+    /// AlimTalk.
+    pub alimtalk: AlimTalkSettings,
 }
 
 impl Settings {
@@ -92,6 +106,7 @@ impl Settings {
             // Their default account needs no setting, so they say nothing of their use.
             Channel::Webhook | Channel::Discord => false,
             Channel::Apns => !self.apns.accounts.is_empty(),
+            Channel::AlimTalk => !self.alimtalk.accounts.is_empty(),
         }
     }
 
@@ -107,10 +122,15 @@ impl Settings {
             let prefix = format!("channels.discord.accounts.{name}");
             complaints.extend(account.validate(&prefix));
         }
+        for (name, account) in &self.alimtalk.accounts {
+            let prefix = format!("channels.alimtalk.accounts.{name}");
+            complaints.extend(account.validate(&prefix));
+        }
         for (channel, egress) in [
             ("webhook", &self.webhook.egress),
             ("discord", &self.discord.egress),
             ("apns", &self.apns.egress),
+            ("alimtalk", &self.alimtalk.egress),
         ] {
             complaints.extend(egress.validate(&format!("channels.{channel}.egress")));
         }
@@ -122,6 +142,7 @@ impl Settings {
         for (channel, client) in [
             ("webhook", &self.webhook.client),
             ("discord", &self.discord.client),
+            ("alimtalk", &self.alimtalk.client),
         ] {
             if client.connect_timeout.0.is_zero() {
                 complaints.push(Complaint::new(

@@ -72,6 +72,8 @@ vocabulary!(
         Discord = "discord",
         /// A push notification to an Apple device.
         Apns = "apns",
+        /// A Kakao AlimTalk to a phone number.
+        AlimTalk = "alimtalk",
     }
 );
 
@@ -138,13 +140,16 @@ impl Channel {
     ///
     /// A transactional webhook is retried for a day, as receivers expect of Standard Webhooks;
     /// a push finds a device that was off over night; a chat line on Discord is stale after an
-    /// hour; bulk gets a day everywhere.
+    /// hour; an AlimTalk keeps for the day its provider remembers idempotency keys; bulk gets a
+    /// day everywhere.
     #[must_use]
     pub const fn default_lifetime_ms(self, class: Class) -> i64 {
         match (self, class) {
             (Self::Discord, Class::Transactional) => HOUR_MS,
-            (Self::Webhook | Self::Apns, Class::Transactional)
-            | (Self::Webhook | Self::Discord | Self::Apns, Class::Bulk) => 24 * HOUR_MS,
+            (Self::Webhook | Self::Apns | Self::AlimTalk, Class::Transactional)
+            | (Self::Webhook | Self::Discord | Self::Apns | Self::AlimTalk, Class::Bulk) => {
+                24 * HOUR_MS
+            }
         }
     }
 
@@ -154,12 +159,24 @@ impl Channel {
         Timestamp(now.0 + self.default_lifetime_ms(class))
     }
 
+    /// Whether law and the channel's provider allow a purpose on it: AlimTalk carries information
+    /// only, and a provider that sees advertising there closes the sender's profile.
+    #[must_use]
+    pub const fn takes(self, purpose: Purpose) -> bool {
+        match (self, purpose) {
+            (Self::AlimTalk, Purpose::Advertising) => false,
+            (Self::AlimTalk, Purpose::Transactional | Purpose::Informational)
+            | (Self::Webhook | Self::Discord | Self::Apns, _) => true,
+        }
+    }
+
     /// The platform an address of this channel has when nobody said.
     #[must_use]
     pub const fn default_platform(self) -> Platform {
         match self {
             Self::Webhook | Self::Discord => Platform::Server,
             Self::Apns => Platform::Ios,
+            Self::AlimTalk => Platform::Phone,
         }
     }
 
@@ -169,6 +186,7 @@ impl Channel {
     pub const fn is_paid(self) -> bool {
         match self {
             Self::Webhook | Self::Discord | Self::Apns => false,
+            Self::AlimTalk => true,
         }
     }
 }
@@ -193,7 +211,7 @@ mod tests {
         let error = Channel::parse("pigeon").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`pigeon` is not a known channel; known are webhook, discord, apns"
+            "`pigeon` is not a known channel; known are webhook, discord, apns, alimtalk"
         );
     }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::channel::Channel;
+use crate::phone::Phone;
+
 /// SHA-256 over length-prefixed parts.
 #[must_use]
 pub fn digest(parts: &[&[u8]]) -> [u8; 32] {
@@ -157,15 +160,17 @@ impl std::fmt::Display for OutcomeId {
 pub struct AddressId(pub String);
 
 impl AddressId {
-    /// Hash of (channel, account, normalised address). Normalising trims white space only: tokens
-    /// and URL paths are case sensitive.
+    /// Hash of (channel, account, normalised address). Normalising trims white space only, for
+    /// tokens and URL paths are case sensitive; of a phone number it is the international form, so
+    /// that every way to write it is one address.
     #[must_use]
     pub fn derive(channel: &str, account: &str, address: &str) -> Self {
-        let bytes = first16(&[
-            channel.as_bytes(),
-            account.as_bytes(),
-            address.trim().as_bytes(),
-        ]);
+        let phone = match Channel::parse(channel) {
+            Ok(Channel::AlimTalk) => Phone::parse(address).ok(),
+            Ok(_) | Err(_) => None,
+        };
+        let normal = phone.as_ref().map_or(address.trim(), Phone::digits);
+        let bytes = first16(&[channel.as_bytes(), account.as_bytes(), normal.as_bytes()]);
         Self(Uuid::from_bytes(bytes).simple().to_string())
     }
 }
@@ -214,6 +219,15 @@ mod tests {
     fn the_same_parts_give_the_same_id_and_prefixes_do_not_collide() {
         assert_eq!(id("ab", "c"), id("ab", "c"));
         assert_ne!(id("ab", "c"), id("a", "bc"));
+    }
+
+    #[test]
+    fn a_phone_number_is_one_address_however_it_is_written() {
+        let of = |text| AddressId::derive("alimtalk", "default", text);
+        assert_eq!(of("010-1234-5678"), of("+82 10 1234 5678"));
+        assert_ne!(of("010-1234-5678"), of("010-1234-5679"));
+        let webhook = |text| AddressId::derive("webhook", "default", text);
+        assert_ne!(webhook("010-1234-5678"), webhook("+82 10 1234 5678"));
     }
 
     #[test]

@@ -183,7 +183,7 @@ mod tests {
             let text = key.write(&reference);
             prop_assert!(text.len() <= 80);
             prop_assert_eq!(key.read(&text), Ok(reference));
-            let mut bytes = text.clone().into_bytes();
+            let mut bytes = text.into_bytes();
             let at = at % bytes.len();
             bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
             let changed = String::from_utf8(bytes).unwrap();

@@ -125,6 +125,7 @@ async fn send(deliveries: Arc<Vec<Delivery>>, arguments: &BareArguments) -> anyh
                 let batch = [Attempt {
                     delivery,
                     number: 1,
+                    partition: 0,
                 }];
                 let deadline = Instant::now() + Duration::from_secs(10);
                 let results = provider.attempt(&batch, deadline).await?;

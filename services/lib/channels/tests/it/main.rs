@@ -4,6 +4,7 @@
     reason = "functions beside the tests are tests too"
 )]
 
+mod alimtalk;
 mod apns;
 mod conformance;
 mod discord;
@@ -27,7 +28,10 @@ use bongsu_runtime::Secret;
 use tokio::time::Instant;
 
 /// A delivery of event `event` to `address`.
+///
+/// An AlimTalk names the template `free`, which consists of one variable.
 fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
+    let template = (channel == Channel::AlimTalk).then(|| ("template".into(), "free".into()));
     let id = AddressId("a-1".into());
     Delivery {
         id: DeliveryId::derive(DeliveryParts {
@@ -55,6 +59,7 @@ fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
         },
         content: Content {
             body: Some(format!("text of {event}")),
+            data: template.into_iter().collect(),
             ..Content::default()
         },
         content_hash: ContentHash(0),
@@ -82,6 +87,25 @@ fn apns_account(endpoint: &str) -> Account {
     }
 }
 
+/// An AlimTalk account of Bizgo that reaches `base`, with the template `free`.
+fn alimtalk_account(base: &str) -> bongsu_channels::alimtalk::config::Account {
+    use bongsu_channels::alimtalk::{config::Account, template::Template};
+    Account {
+        api_base: base.to_owned(),
+        api_key: Secret::new("key-of-the-account"),
+        sender_key: "0123456789abcdef0123456789abcdef01234567".into(),
+        reference_secret: Secret::new("0123456789abcdef"),
+        templates: BTreeMap::from([(
+            "free".to_owned(),
+            Template {
+                text: "#{text}".into(),
+                ..Template::default()
+            },
+        )]),
+        ..Account::default()
+    }
+}
+
 /// One attempt with `patience` until its deadline.
 async fn attempt(
     provider: &dyn Provider,
@@ -91,6 +115,7 @@ async fn attempt(
     let batch = [Attempt {
         delivery,
         number: 1,
+        partition: 0,
     }];
     let results = provider.attempt(&batch, Instant::now() + patience).await;
     results.unwrap()[0]

@@ -11,7 +11,7 @@ use bongsu_simulators::simulators::{Instance, Settings as Twins};
 use bongsu_simulators::{Faults, Kind, Simulators};
 use std::sync::Arc;
 
-use crate::{apns, attempt, delivery};
+use crate::{alimtalk_account, apns, attempt, delivery};
 
 const PATIENT: Duration = Duration::from_secs(5);
 
@@ -34,6 +34,8 @@ async fn start(channel: Channel, faults: Faults) -> (Simulators, Arc<dyn Provide
         ..Default::default()
     };
     settings.webhook.accounts.insert("test".into(), account);
+    let accounts = &mut settings.alimtalk.accounts;
+    accounts.insert("test".into(), alimtalk_account(&base));
     let account = discord::config::Account {
         api_base: base,
         ..Default::default()
@@ -49,6 +51,7 @@ fn numbered(channel: Channel, twins: &Simulators, seq: u64) -> Delivery {
         Channel::Webhook => format!("{}/hook/a", twins.running()[0].url()),
         Channel::Discord => "123/token".to_owned(),
         Channel::Apns => "0a".repeat(32),
+        Channel::AlimTalk => "01012345678".to_owned(),
     };
     let mut delivery = delivery(channel, &address, &format!("e{seq}"));
     delivery.content.data.insert("seq".into(), seq.to_string());
@@ -89,7 +92,9 @@ async fn a_twin_knows_whom_and_what_it_got() {
         });
         let report = twins.running()[0].report();
         let counted = (report.accepted, report.duplicates, report.order_violations);
-        assert_eq!(counted, (3, 1, 1), "{channel}");
+        // A dealer of AlimTalk recognises the second copy by its key and answers so.
+        let copies = u64::from(*channel != Channel::AlimTalk);
+        assert_eq!(counted, (3, copies, 1), "{channel}");
     }
 }
 
@@ -98,6 +103,10 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
     let plan = Faults::default;
     for channel in Channel::ALL {
         let wait = Some(Duration::from_secs(3));
+        let limited = match channel {
+            Channel::Webhook | Channel::Discord | Channel::Apns => ThrottleScope::Address,
+            Channel::AlimTalk => ThrottleScope::Account,
+        };
         for (faults, expected) in [
             (
                 Faults {
@@ -137,7 +146,7 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
                 AttemptResult::Throttled {
                     // Apple names no time.
                     retry_after: wait.filter(|_| *channel != Channel::Apns),
-                    scope: ThrottleScope::Address,
+                    scope: limited,
                 },
             ),
         ] {

@@ -49,6 +49,7 @@ pub(super) async fn run(job: &Job<'_>) -> anyhow::Result<Run> {
                 let batch = [Attempt {
                     delivery,
                     number: 1,
+                    partition: 0,
                 }];
                 let results = provider.attempt(&batch, at + PATIENCE).await?;
                 accepted += u64::from(results.first() == Some(&AttemptResult::Accepted));
