@@ -195,6 +195,49 @@ pub fn outcome_receipt(
     }
 }
 
+/// What a provider reported on a delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// Which delivery, as our reference says.
+    pub reference: bongsu_domain::Reference,
+    /// What it makes of the delivery.
+    pub settled: Settled,
+    /// The account it came through.
+    pub account: &'a str,
+    /// The provider's own id of the notification.
+    pub key: &'a str,
+    /// What tells two reports of one notification apart.
+    pub said: &'a str,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The topic the delivery came from.
+    pub topic: &'a str,
+}
+
+/// The receipt of a report. It knows its delivery by our reference alone: sender, event and
+/// recipient are those of the delivery's outcome, before or after it in the same partition.
+#[must_use]
+pub fn report_receipt(report: &Report<'_>) -> Receipt {
+    let reference = report.reference;
+    Receipt {
+        kind: "report".to_owned(),
+        receipt_id: OutcomeId::of_report(reference.delivery, report.key, report.said).to_string(),
+        delivery_id: Some(reference.delivery.to_string()),
+        class: reference.class.as_str().to_owned(),
+        channel: Some(reference.channel.as_str().to_owned()),
+        account: Some(report.account.to_owned()),
+        outcome: report.settled.outcome.as_str().to_owned(),
+        reason: report.settled.reason.as_str().to_owned(),
+        detail: Some(report.said.chars().take(200).collect()),
+        at: report.at.into(),
+        origin: "event".to_owned(),
+        provider_reference: Some(report.key.to_owned()),
+        source_topic: Some(report.topic.to_owned()),
+        source_partition: Some(reference.partition),
+        ..Receipt::default()
+    }
+}
+
 /// An event-level receipt: the whole event, or one recipient of it, came to nothing.
 #[must_use]
 pub fn event_receipt(

@@ -24,6 +24,10 @@ pub const ATTEMPTS: &str = "bongsu-attempts";
 pub const NOT_BEFORE: &str = "bongsu-not-before";
 /// On a parked delivery: `1` when an earlier attempt may have arrived.
 pub const UNCERTAIN: &str = "bongsu-uncertain";
+/// Who serves a channel, on a report without our reference.
+pub const PROVIDER: &str = "bongsu-provider";
+/// Which of our accounts there.
+pub const ACCOUNT: &str = "bongsu-account";
 /// A publisher's own name, for the count of misplaced events.
 pub const CLIENT_ID: &str = "bongsu-client-id";
 /// Set by fanout on an event it moved to its right partition: the partition it came from.

@@ -66,7 +66,7 @@ impl World {
         let mut tasks = Tasks::new();
         for service in services {
             match service {
-                Service::Gateway => self.gateway(&mut tasks, store.clone(), shutdown),
+                Service::Gateway => self.gateway(&mut tasks, store.clone(), shutdown)?,
                 Service::Fanout => self.fanout(&mut tasks, &schemas, shutdown),
                 Service::Dispatch => {
                     for channel in channels {
@@ -104,12 +104,18 @@ impl World {
         ))
     }
 
-    fn gateway(&self, tasks: &mut Tasks, store: Option<Arc<dyn LedgerStore>>, shutdown: &Shutdown) {
+    fn gateway(
+        &self,
+        tasks: &mut Tasks,
+        store: Option<Arc<dyn LedgerStore>>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
         let resources = bongsu_gateway::Resources {
             cluster: Arc::clone(&self.cluster),
             topics: self.topics.clone(),
             codec: Arc::clone(&self.codec),
             store: store.map(|s| s as Arc<dyn LedgerReader>),
+            reports: bongsu_gateway::ReportSources::build(&self.config.channels)?,
             metrics: self.metrics.clone(),
             clock: self.clock,
             health: self.health.clone(),
@@ -120,6 +126,7 @@ impl World {
             "gateway",
             bongsu_gateway::run(settings, resources, shutdown.child(), None),
         );
+        Ok(())
     }
 
     fn fanout(&self, tasks: &mut Tasks, schemas: &Arc<dyn SchemaLookup>, shutdown: &Shutdown) {

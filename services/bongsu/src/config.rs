@@ -113,6 +113,7 @@ impl Config {
             match service {
                 Service::Gateway => {
                     faults.extend(self.gateway.validate());
+                    faults.extend(self.channels.validate());
                     faults.extend(self.store.complaints("store"));
                 }
                 Service::Fanout => faults.extend(self.fanout.complaints("fanout")),
@@ -173,7 +174,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let sections: [(&str, &str, Vec<KeyDoc>); 12] = [
+    let sections: [(&str, &str, Vec<KeyDoc>); 15] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -221,6 +222,21 @@ pub(crate) fn reference() -> String {
             "channels.apns.connection",
             "How the APNs channel keeps its connections.",
             bongsu_channels::apns::config::Connections::describe(),
+        ),
+        (
+            "channels.alimtalk.accounts.<name>",
+            "One account of the AlimTalk channel: a contract with a dealer and a sender profile.",
+            bongsu_channels::alimtalk::config::Account::describe(),
+        ),
+        (
+            "channels.alimtalk.accounts.<name>.failover",
+            "The dealer's own failover to text messages.",
+            bongsu_channels::alimtalk::config::Failover::describe(),
+        ),
+        (
+            "channels.alimtalk.accounts.<name>.reports",
+            "How the account's reports are taken.",
+            bongsu_channels::alimtalk::config::ReportSettings::describe(),
         ),
     ];
     for (name, what, keys) in sections {

@@ -112,6 +112,7 @@ async fn with_backend(
         webhook: url(&simulators, Kind::Webhook)?,
         discord: url(&simulators, Kind::Discord)?,
         apns: url(&simulators, Kind::Apns)?,
+        alimtalk: url(&simulators, Kind::AlimTalk)?,
         gateway,
     };
     ready(&world, &mut tasks, shutdown).await?;
@@ -197,6 +198,39 @@ async fn adapt(
         .entry("default".to_owned())
         .or_default();
     discord.api_base = url(simulators, Kind::Discord)?;
+    adapt_alimtalk(config, simulators)
+}
+
+/// An account of the dealer's twin, whose reports come back to the gateway.
+fn adapt_alimtalk(config: &mut Config, simulators: &Simulators) -> anyhow::Result<()> {
+    use bongsu_channels::alimtalk::config::{Account, ReportMode};
+    use bongsu_channels::alimtalk::template::Template;
+    use bongsu_simulators::alimtalk;
+
+    let twin = simulators
+        .get(Kind::AlimTalk)
+        .context("the simulator does not run")?;
+    let mut account = Account {
+        api_base: twin.url(),
+        api_key: Secret::new("development"),
+        sender_key: "0".repeat(40),
+        reference_secret: Secret::new("development-only"),
+        ..Account::default()
+    };
+    account.reports.mode = ReportMode::Webhook;
+    account.reports.secret = Secret::new("development-only");
+    let free = Template {
+        text: "#{text}".to_owned(),
+        ..Template::default()
+    };
+    account.templates.insert("free".to_owned(), free);
+    let mut plan = alimtalk::Plan::default();
+    plan.reports.mode = alimtalk::ReportMode::Webhook;
+    plan.reports.secret = "development-only".to_owned();
+    plan.reports.url = format!("http://{}/v1/reports/bizgo/default", config.gateway.listen);
+    twin.set_dealer(plan)?;
+    let accounts = &mut config.channels.alimtalk.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
     Ok(())
 }
 
@@ -263,6 +297,7 @@ pub(crate) struct Places {
     webhook: String,
     discord: String,
     apns: String,
+    alimtalk: String,
     status: String,
 }
 
@@ -274,7 +309,8 @@ impl Places {
              API and its docs    {gateway}/docs\n  \
              webhook simulator   {webhook}/_sim/report\n  \
              Discord simulator   {discord}/_sim/report\n  \
-             APNs simulator      {apns}/_sim/report\n\
+             APNs simulator      {apns}/_sim/report\n  \
+             AlimTalk simulator  {alimtalk}/_sim/report\n\
              Try\n  \
              curl -s {gateway}/v1/events -H 'content-type: application/json' -d '{event}'\n",
             status = self.status,
@@ -282,6 +318,7 @@ impl Places {
             webhook = self.webhook,
             discord = self.discord,
             apns = self.apns,
+            alimtalk = self.alimtalk,
             event = serde_json::json!({
                 "sender": "room-1",
                 "plan": {"channels": ["webhook"]},

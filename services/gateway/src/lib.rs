@@ -23,12 +23,14 @@ pub mod problem;
 pub mod publish;
 mod query;
 mod reads;
+pub mod reports;
 mod routes;
 mod server;
 mod state;
 mod targets;
 mod wiring;
 
+pub use bongsu_channels::reports::ReportSources;
 pub use config::{ApiKey, Scope, Settings};
 pub use error::GatewayError;
 pub use events::{Plan, Published};

@@ -23,6 +23,9 @@ instruments! {
         events: Counter<u64> = "bongsu_gateway_events" of "events" by [class], alert "on none where there should be some";
         /// Answers that are no success, by their code.
         problems: Counter<u64> = "bongsu_gateway_problems" of "answers" by [code], alert "on `not_acknowledged`, `overloaded` and `internal`";
+        /// Providers' reports that were kept: `delivered`, `undelivered`, `interim` (nothing final),
+        /// `unmapped` (no reference of ours) or `forged`.
+        reports: Counter<u64> = "bongsu_reports" of "reports" by [provider, result], alert "on `forged`, and on `unmapped` where every delivery carries a reference";
         /// Bodies held; the bound is `gateway.max_bytes_in_flight`.
         in_flight: Gauge<u64> = "bongsu_gateway_in_flight_bytes" of "bytes" by [], alert "near the bound";
         /// Open connections; the bound is `gateway.max_connections`.
@@ -51,6 +54,13 @@ impl Instruments {
             self.events
                 .add(events, &[KeyValue::new("class", class.as_str())]);
         }
+    }
+
+    /// A report is kept. `provider` is a configured one's word.
+    pub fn reported(&self, provider: &'static str, result: &'static str) {
+        let provider = KeyValue::new("provider", provider);
+        self.reports
+            .add(1, &[provider, KeyValue::new("result", result)]);
     }
 
     /// Bytes of bodies held now.

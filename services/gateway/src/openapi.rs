@@ -46,6 +46,7 @@ pub fn document() -> Value {
             "/v1/deliveries/{id}": { "get": delivery() },
             "/v1/recipients/{id}/deliveries": { "get": recipient_deliveries() },
             "/v1/statistics": { "get": statistics() },
+            "/v1/reports/{provider}/{account}": { "post": report() },
             "/healthz": { "get": open("Whether the process lives", "Always while it answers.") },
             "/readyz": { "get": readyz() },
             "/metrics": { "get": open("Metrics", "Prometheus' text form.") },
@@ -246,6 +247,35 @@ fn readyz() -> Value {
         responses.insert("503".to_owned(), unready);
     }
     operation
+}
+
+fn report() -> Value {
+    let named = |name: &str, what: &str| {
+        json!({
+            "name": name, "in": "path", "required": true, "description": what,
+            "schema": { "type": "string" },
+        })
+    };
+    json!({
+        "summary": "Take a provider's report",
+        "description": "For providers: the URL of their delivery reports. A callback must be signed \
+            as the provider signs, come from an address of the account's reports.allow_from when \
+            that is set, and is acknowledged in the provider's own form once Kafka has it. Told \
+            twice, a report is kept once.",
+        "security": [],
+        "parameters": [
+            named("provider", "`bizgo` or `nhn`."),
+            named("account", "The account's name in the settings."),
+        ],
+        "requestBody": {
+            "required": true,
+            "content": { "application/json": { "schema": { "type": "object" } } },
+        },
+        "responses": {
+            "200": answer("Kept.", json!({ "type": "object" })),
+            "default": problem(),
+        },
+    })
 }
 
 fn look_up(summary: &str, parameters: &[Value]) -> Value {

@@ -69,6 +69,12 @@ problems! {
     InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY, "The event is not valid";
     /// A fault of ours.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed";
+    /// A callback that its provider did not sign, or too long ago.
+    InvalidSignature = "invalid_signature", UNAUTHORIZED, "The callback is not signed by the provider";
+    /// A callback from an address that is not the provider's.
+    ForeignSource = "foreign_source", FORBIDDEN, "The callback does not come from the provider";
+    /// A callback whose body is no report.
+    NotAReport = "not_a_report", UNPROCESSABLE_ENTITY, "The body is no report of the provider";
     /// Too much at once; nothing was published.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway is busy";
     /// Kafka did not acknowledge everything; each event's state is listed.

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::events::{self, json};
 use crate::problem::{Problem, ProblemCode};
-use crate::reads;
 use crate::state::Gateway;
+use crate::{reads, reports};
 
 /// A route as the API description names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,9 @@ const ENTRIES: &[Entry] = &[
         get(reads::recipient_deliveries)
     }),
     entry("get", "/v1/statistics", || get(reads::statistics)),
+    entry("post", "/v1/reports/{provider}/{account}", || {
+        post(reports::take)
+    }),
     entry("get", "/healthz", || get(healthz)),
     entry("get", "/readyz", || get(readyz)),
     entry("get", "/metrics", || get(metrics)),

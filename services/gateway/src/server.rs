@@ -1,7 +1,7 @@
 //! Connections: bounded, timed, and closed in order.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEADER_BYTES: usize = 64 * 1024;
 /// Requests at once on a connection over HTTP/2.
 const STREAMS: u32 = 256;
+
+/// Who is connected, beside each request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// What the server holds to.
 pub(crate) struct Limits {
@@ -134,8 +138,13 @@ impl Server {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
+            let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
             let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-                router.clone().oneshot(request.map(Body::new))
+                let mut request = request.map(Body::new);
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
+                router.clone().oneshot(request)
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);

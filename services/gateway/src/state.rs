@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bongsu_channels::reports::ReportSources;
 use bongsu_domain::Class;
 use bongsu_runtime::settings::SettingsError;
 use bongsu_runtime::{Clock, Health, Metrics};
@@ -30,6 +31,8 @@ pub struct Resources {
     pub codec: Arc<Codec>,
     /// Where look-ups are answered from; without it they are 503.
     pub store: Option<Arc<dyn LedgerReader>>,
+    /// The providers' reports it takes.
+    pub reports: ReportSources,
     /// The process's metrics.
     pub metrics: Metrics,
     /// The process's clock.
@@ -54,6 +57,10 @@ pub(crate) struct Inner {
     pub(crate) bodies: Bodies,
     pub(crate) checker: Checker,
     pub(crate) publisher: Publisher,
+    pub(crate) reports: ReportSources,
+    pub(crate) topics: Topics,
+    pub(crate) codec: Arc<Codec>,
+    pub(crate) partitions: i32,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) store: Option<Arc<dyn LedgerReader>>,
@@ -86,7 +93,7 @@ impl Gateway {
                     settings.body_timeout.0,
                 ),
                 checker: Checker::new(
-                    resources.codec,
+                    Arc::clone(&resources.codec),
                     resources.clock,
                     resources.id_seed.map_or_else(Ids::random, Ids::seeded),
                     EventTopics {
@@ -97,6 +104,10 @@ impl Gateway {
                     settings.allow_private,
                 ),
                 publisher: Publisher::new(Arc::clone(&producer), settings.request_timeout.0),
+                reports: resources.reports,
+                topics: resources.topics,
+                codec: resources.codec,
+                partitions,
                 producer,
                 cluster: resources.cluster,
                 store: resources.store,

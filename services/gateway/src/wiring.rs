@@ -50,6 +50,7 @@ pub async fn run(
     }
     let mut probes = Tasks::new();
     probes.spawn("gateway probe", gateway.clone().probe(shutdown.clone()));
+    gateway.start_polls(&mut probes, &shutdown);
     let served = server.run(shutdown.clone(), drain).await;
     // The server also ends when a connection's task died: then the probe must end, too, and the
     // records of other requests still deserve their drain.

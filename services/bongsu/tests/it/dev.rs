@@ -70,6 +70,15 @@ impl Dev {
         let mut command = bongsu(&["dev", "--bootstrap", bootstrap, "--port", "0"]);
         command.env("BONGSU__TOPICS__PREFIX", prefix);
         change(&mut command);
+        Self::spawn(command)
+    }
+
+    /// On the local log.
+    pub(crate) fn local() -> Self {
+        Self::spawn(bongsu(&["dev", "--local", "--port", "0"]))
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut url_of = |label: &str| {

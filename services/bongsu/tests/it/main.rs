@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod alimtalk;
 mod clients;
 mod commands;
 mod dev;

@@ -7,5 +7,6 @@ mod latency;
 mod lookups;
 mod publish;
 mod refusals;
+mod reports;
 mod service;
 mod world;

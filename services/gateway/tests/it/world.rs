@@ -107,6 +107,7 @@ impl World {
             topics: topics.clone(),
             codec: Arc::clone(&codec),
             store,
+            reports: bongsu_gateway::ReportSources::default(),
             metrics: Metrics::new().unwrap(),
             clock: Clock::system(),
             health: Health::new(),

@@ -149,6 +149,7 @@ impl World {
             topics: self.topics.clone(),
             codec: Arc::clone(&self.codec),
             store: None,
+            reports: bongsu_gateway::ReportSources::default(),
             metrics: metrics()?,
             clock: self.clock,
             health: Health::new(),
