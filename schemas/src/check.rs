@@ -119,6 +119,13 @@ pub fn check_event(r: &NotificationEvent, now: Timestamp) -> Result<Event, Fault
         }
     };
     let channels = check_plan(&mut faults, &r.plan);
+    for channel in channels.iter().filter(|c| !c.takes(purpose)) {
+        faults.add(
+            "purpose",
+            FaultCode::Contradiction,
+            format!("`{purpose}` is not carried by `{channel}`; leave the channel out"),
+        );
+    }
     let recipients = check_target(&mut faults, &r.target);
     check_content(&mut faults, &r.content);
     check_times(&mut faults, r, now);

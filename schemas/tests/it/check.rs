@@ -50,6 +50,18 @@ fn every_fault_is_named_at_once() {
 }
 
 #[test]
+fn advertising_is_not_published_to_a_channel_that_carries_none() {
+    let mut event = sample::event();
+    event.purpose = "advertising".into();
+    event.plan.channels = vec!["webhook".into(), "alimtalk".into()];
+    let faults = check_event(&event, NOW).unwrap_err();
+    assert_eq!(
+        faults.to_string(),
+        "purpose: `advertising` is not carried by `alimtalk`; leave the channel out"
+    );
+}
+
+#[test]
 fn json_names_unknown_fields_and_wrong_types() {
     let faults = parse_json_event(br#"{"id":"e","sender":"s","target":{"recipient":[]}}"#);
     assert_eq!(faults.unwrap_err().0[0].field, "target.recipient");

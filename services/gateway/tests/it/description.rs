@@ -31,16 +31,21 @@ async fn every_route_is_described_and_nothing_else_is() {
             operation["summary"].is_string() && operation["responses"].is_object(),
             "{path}"
         );
-        let named = path.contains("{id}");
+        let named: Vec<&str> = path
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split('}').next())
+            .collect();
         let parameters = operation["parameters"]
             .as_array()
             .cloned()
             .unwrap_or_default();
-        assert_eq!(
-            named,
-            parameters.iter().any(|p| p["in"] == "path"),
-            "{path}"
-        );
+        let told: Vec<&str> = parameters
+            .iter()
+            .filter(|p| p["in"] == "path")
+            .map(|p| p["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, told, "{path}");
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bongsu_domain::{
-    Channel, Content, Delivery, DeliveryId, Phone, Purpose, Reason, Reference, ReferenceKey,
+    Channel, Content, Delivery, DeliveryId, Phone, Reason, Reference, ReferenceKey,
 };
 use serde::Deserialize;
 use thiserror::Error;
@@ -111,7 +111,7 @@ pub fn letter(
     key: Option<&ReferenceKey>,
 ) -> Result<Letter, Unfit> {
     let delivery: &Delivery = attempt.delivery;
-    if delivery.purpose == Purpose::Advertising {
+    if !Channel::AlimTalk.takes(delivery.purpose) {
         return Err(Unfit::Purpose);
     }
     let to = Phone::parse(&delivery.address.address)?;
@@ -160,6 +160,8 @@ pub fn euc_kr_bytes(text: &str) -> usize {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bongsu_domain::Purpose;
+
     use super::*;
     use crate::alimtalk::config::tests::account;
     use crate::provider::tests::delivery;
