@@ -1,6 +1,6 @@
-//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns> <url> [attempts]
-//! [in flight] [credentials]`, against a simulator in another process. The last is the directory that
-//! the APNs simulator has written.
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk> <url>
+//! [attempts] [in flight] [credentials]`, against a simulator in another process. The last is the
+//! directory that the APNs simulator has written.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
-use bongsu_channels::{ApnsSettings, Settings, build, discord, webhook};
+use bongsu_channels::{ApnsSettings, Settings, alimtalk, build, discord, webhook};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
@@ -24,7 +24,8 @@ const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [channel, base, rest @ ..] = arguments.as_slice() else {
-        let usage = "usage: rate <webhook|discord|apns> <url> [attempts] [in flight] [credentials]";
+        let usage = "usage: rate <webhook|discord|apns|alimtalk> <url> [attempts] [in flight] \
+                     [credentials]";
         return Err(usage.into());
     };
     let channel = Channel::parse(channel)?;
@@ -65,6 +66,19 @@ fn settings(base: &str) -> Settings {
         ..Default::default()
     };
     settings.discord.accounts.insert("rate".into(), account);
+    let text = "#{text}".to_owned();
+    let free = alimtalk::template::Template {
+        text,
+        ..Default::default()
+    };
+    let account = alimtalk::config::Account {
+        api_base: base.to_owned(),
+        api_key: Secret::new("rate"),
+        sender_key: "0".repeat(40),
+        templates: BTreeMap::from([("free".to_owned(), free)]),
+        ..Default::default()
+    };
+    settings.alimtalk.accounts.insert("rate".into(), account);
     settings
 }
 
@@ -133,7 +147,10 @@ fn delivery(channel: Channel, address: String, i: u32) -> Delivery {
         content: Content {
             title: Some("Order paid".into()),
             body: Some(format!("Your order {i} is paid. [#{event_id} rate {i}]")),
-            data: BTreeMap::from([("seq".into(), i.to_string())]),
+            data: BTreeMap::from([
+                ("seq".into(), i.to_string()),
+                ("template".into(), "free".into()),
+            ]),
             ..Content::default()
         },
         event_id,
