@@ -26,19 +26,32 @@ impl Owner {
     /// Puts an unreadable record into the dead letters; its offset is terminal once that is
     /// acknowledged.
     pub(super) fn put_aside(&mut self, record: Record, reason: &'static str, detail: &str) {
+        // A key of its own: what cannot be read has no order to keep.
+        let offset = record.offset.to_be_bytes();
+        let key = bongsu_domain::identity::hash64(&[b"unreadable", &offset]);
+        self.put_aside_from(Source::Main, record, key, reason, detail);
+    }
+
+    /// The same for a record of either source, under the key it has there.
+    pub(super) fn put_aside_from(
+        &mut self,
+        source: Source,
+        record: Record,
+        key: u64,
+        reason: &'static str,
+        detail: &str,
+    ) {
         let offset = record.offset;
         let (topic, partitions) = &self.shared.dead_letters;
         let partition = record.partition % (*partitions).max(1);
         let letter = dead_letter(&record, topic, partition, reason, detail, "dispatch");
-        // A key of its own: what cannot be read has no order to keep.
-        let key = bongsu_domain::identity::hash64(&[b"unreadable", &offset.to_be_bytes()]);
         let fresh = Progress {
             attempts: 0,
             not_before: 0,
             uncertain: false,
         };
         let taken = Taken {
-            source: Source::Main,
+            source,
             delivery: None,
             key,
             tag: 0,
@@ -48,7 +61,7 @@ impl Owner {
         if self.take_in(record, taken) == TakenIn::Ended {
             return;
         }
-        if let Some(sequencer) = self.sequencer(Source::Main) {
+        if let Some(sequencer) = self.sequencer(source) {
             sequencer.settle(offset);
         }
         self.shared.metrics.dead_lettered(reason);
@@ -58,7 +71,7 @@ impl Owner {
                 .await
                 .map(|_| None);
             Acknowledged {
-                source: Source::Main,
+                source,
                 offset,
                 result,
             }

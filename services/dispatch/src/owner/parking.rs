@@ -331,14 +331,25 @@ impl Owner {
             Intake::Delivery(delivery) => {
                 self.take_parked(record, delivery, parked.key, parked.progress);
             }
-            // It was read once, when it was parked: the lane is damaged.
-            Intake::Unreadable(..) | Intake::NeedsSchema(_) => {
+            // It was read once, when it was parked: by a worker that knew a schema this one does not,
+            // or the lane is damaged. Its bytes go to the dead letters, from where they can return.
+            unread @ (Intake::Unreadable(..) | Intake::NeedsSchema(_)) => {
+                let (reason, detail) = match unread {
+                    Intake::Unreadable(reason, detail) => (reason, detail),
+                    Intake::NeedsSchema(reference) => ("unknown_schema", reference.to_string()),
+                    Intake::Delivery(_) => return,
+                };
                 tracing::error!(
                     partition = self.partition,
                     offset = record.offset,
                     "a parked delivery cannot be read"
                 );
-                self.lane.keys.end(parked.key);
+                let (offset, bytes) = (record.offset, size_of_record(&record));
+                self.load_lane(bytes);
+                self.put_aside_from(Source::Lane, record, parked.key, reason, &detail);
+                if self.is_gone(offset) {
+                    self.unload_lane(bytes);
+                }
             }
         }
     }
