@@ -19,6 +19,14 @@ pub enum DispatchError {
     /// A topic is missing or has the wrong number of partitions.
     #[error("{0}; run `bongsu topics apply`")]
     Topics(String),
+    /// The group's real session timeout is too short for the lease.
+    #[error("the group's session timeout is {real:?} on the broker: {complaint}")]
+    Session {
+        /// What the broker says.
+        real: std::time::Duration,
+        /// What is wrong with it.
+        complaint: String,
+    },
     /// Another worker's word about a shared limit cannot be read: what it claims is not known.
     #[error("reading shares of limits: {0}; is another worker newer? update this one")]
     Shares(String),

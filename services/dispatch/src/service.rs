@@ -22,6 +22,9 @@ use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
 
+/// The key of the session timeout, in complaints.
+const SESSION: &str = "dispatch.session_timeout";
+
 /// What dispatch works with.
 #[derive(Clone)]
 pub struct Resources {
@@ -63,6 +66,7 @@ pub async fn run(
         .health
         .set(&component, Err("joining the group".to_owned()));
     let topics = check_topics(&resources).await?;
+    let settings = with_real_session(settings, &resources).await?;
     let (switch, follower) = tokio::select! {
         biased;
         () = shutdown.requested() => return Ok(()),
@@ -120,6 +124,26 @@ pub async fn run(
     owners_ended.request();
     shares.join().await?;
     Ok(())
+}
+
+/// The settings with the session timeout the group really has; refused when the lease does not fit
+/// in it, for a worker that is cut off could then still send beside its successor.
+async fn with_real_session(
+    mut settings: Settings,
+    resources: &Resources,
+) -> Result<Settings, DispatchError> {
+    let asked = settings.session_timeout.0;
+    let real = resources.cluster.session_timeout(asked).await?;
+    if real != asked {
+        settings.session_timeout = bongsu_runtime::Duration(real);
+        let complaints = settings.complaints("dispatch").into_iter();
+        if let Some(complaint) = complaints.into_iter().find(|c| c.key == SESSION) {
+            let complaint = complaint.message;
+            return Err(DispatchError::Session { real, complaint });
+        }
+        tracing::info!(?real, "the group has its session timeout from the broker");
+    }
+    Ok(settings)
 }
 
 /// Name of the public IP address: workers of one name share its limit.

@@ -22,7 +22,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 
-pub use settings::{Compression, OauthBearer, Sasl, SaslMechanism, Settings, SettingsError, Tls};
+pub use settings::{
+    Compression, GroupProtocol, OauthBearer, Sasl, SaslMechanism, Settings, SettingsError, Tls,
+};
 
 use crate::error::{AdminError, ConsumeError, ProduceError, TransactionError};
 use crate::port::{
@@ -151,6 +153,13 @@ impl Cluster for KafkaCluster {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>> {
         Box::pin(Arc::clone(&self.ends).ask(partitions))
+    }
+
+    fn session_timeout(&self, asked: Duration) -> BoxFuture<'_, Result<Duration, AdminError>> {
+        match self.settings.group_protocol {
+            GroupProtocol::Classic => Box::pin(std::future::ready(Ok(asked))),
+            GroupProtocol::Consumer => Box::pin(admin::group_session_timeout(self.base.clone())),
+        }
     }
 
     fn ping(&self, deadline: Duration) -> BoxFuture<'_, Result<(), AdminError>> {

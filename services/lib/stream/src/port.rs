@@ -388,6 +388,12 @@ pub trait Cluster: Send + Sync {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>>;
 
+    /// After how long without a heartbeat a group gives a member's partitions to others, when the
+    /// member asked for `asked`: the broker may have its own mind.
+    fn session_timeout(&self, asked: Duration) -> BoxFuture<'_, Result<Duration, AdminError>> {
+        Box::pin(std::future::ready(Ok(asked)))
+    }
+
     /// Checks that a broker answers within `deadline`.
     fn ping(&self, deadline: Duration) -> BoxFuture<'_, Result<(), AdminError>>;
 }

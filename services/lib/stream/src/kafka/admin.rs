@@ -299,3 +299,39 @@ pub(super) async fn ping(mut config: ClientConfig, deadline: Duration) -> Result
     })
     .await
 }
+
+/// The session timeout of groups that the broker keeps (KIP-848), as the broker has it. A setting of
+/// one group alone cannot be read with this client; such a one must not be shorter.
+pub(super) async fn group_session_timeout(config: ClientConfig) -> Result<Duration, AdminError> {
+    /// The broker's setting. [R: Apache Kafka 4.1, broker configs]
+    const KEY: &str = "group.consumer.session.timeout.ms";
+    let asking = config.clone();
+    let broker = blocking(move || {
+        let client = client(&asking)?;
+        let metadata = client
+            .inner()
+            .fetch_metadata(None, REQUEST)
+            .map_err(|e| unavailable(&e))?;
+        let first = metadata.brokers().iter().map(|b| b.id()).min();
+        first.ok_or_else(|| AdminError::Unavailable("no broker is known".to_owned()))
+    })
+    .await?;
+    let client = client(&config)?;
+    let asked = [ResourceSpecifier::Broker(broker)];
+    let answers = client
+        .describe_configs(asked.iter(), &options())
+        .await
+        .map_err(|e| unavailable(&e))?;
+    let mut entries = Vec::new();
+    for answer in answers {
+        let resource = answer.map_err(|e| refused("describe a broker", e))?;
+        entries.extend(resource.entries);
+    }
+    let value = entries.into_iter().find(|e| e.name == KEY);
+    let millis = value.and_then(|e| e.value?.parse().ok());
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        AdminError::Unavailable(format!(
+            "the broker has no {KEY}: it is too old for group_protocol = \"consumer\""
+        ))
+    })
+}

@@ -78,6 +78,8 @@ pub struct Settings {
     pub sasl: Option<Sasl>,
     /// Compression of what is produced.
     pub compression: Compression,
+    /// How groups are kept.
+    pub group_protocol: GroupProtocol,
     /// Further librdkafka settings, from a list of allowed keys.
     pub extra: BTreeMap<String, String>,
 }
@@ -91,9 +93,20 @@ impl Default for Settings {
             tls: None,
             sasl: None,
             compression: Compression::Lz4,
+            group_protocol: GroupProtocol::Classic,
             extra: BTreeMap::new(),
         }
     }
+}
+
+/// How a consumer group hands partitions out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// Members agree among themselves, cooperatively; each names its own session timeout.
+    Classic,
+    /// The broker decides (KIP-848). The session timeout is the group's, on the broker.
+    Consumer,
 }
 
 /// Encryption. The broker's certificate and name are always checked.
@@ -355,18 +368,8 @@ impl Settings {
         let mut config = self.consumer_config(base);
         config
             .set("group.id", &options.group)
-            .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", reset)
-            .set(
-                "session.timeout.ms",
-                options.session_timeout.as_millis().to_string(),
-            )
-            .set(
-                "heartbeat.interval.ms",
-                (options.session_timeout / 6).as_millis().to_string(),
-            )
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", (half / 1024).to_string())
             .set(
@@ -377,6 +380,21 @@ impl Settings {
                 "fetch.message.max.bytes",
                 (half / 4).clamp(65_536, 1_048_576).to_string(),
             );
+        match self.group_protocol {
+            GroupProtocol::Classic => config
+                .set("group.protocol", "classic")
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set(
+                    "session.timeout.ms",
+                    options.session_timeout.as_millis().to_string(),
+                )
+                .set(
+                    "heartbeat.interval.ms",
+                    (options.session_timeout / 6).as_millis().to_string(),
+                ),
+            // Assignor, session and heartbeat are the broker's to say.
+            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+        };
         config
     }
 }

@@ -57,3 +57,31 @@ contract! {
     topics::a_schema_written_later_is_found,
     topics::a_ping_is_answered,
 }
+
+/// The same for groups that the broker keeps (KIP-848).
+macro_rules! contract_of_broker_groups {
+    ($($part:ident :: $name:ident),* $(,)?) => {
+        mod on_kafka_with_broker_groups {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let world = crate::world::World::kafka_with_broker_groups();
+                    crate::world::within(super::$part::$name(world)).await;
+                }
+            )*
+        }
+    };
+}
+
+contract_of_broker_groups! {
+    groups::a_member_reads_in_order_and_resumes_with_its_metadata,
+    groups::a_revocation_waits_for_its_release_and_commits_still_work,
+    groups::nothing_of_a_released_partition_is_given_out,
+    groups::closing_hands_the_partitions_over_at_once,
+    groups::a_commit_for_a_foreign_partition_is_refused,
+    groups::a_paused_partition_goes_on_where_it_stopped,
+    groups::a_slow_owner_loses_nothing,
+    transactions::a_transaction_carries_the_offsets,
+    transactions::offsets_of_a_foreign_member_abort,
+    topics::lag_tells_committed_and_end,
+}

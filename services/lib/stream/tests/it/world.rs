@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bongsu_stream::kafka::{KafkaCluster, Settings};
+use bongsu_stream::kafka::{GroupProtocol, KafkaCluster, Settings};
 use bongsu_stream::local::LocalCluster;
 use bongsu_stream::port::*;
 use bytes::Bytes;
@@ -123,6 +123,15 @@ impl World {
     pub(crate) fn kafka_at(bootstrap: &str) -> Self {
         Self::kafka_with(Settings {
             bootstrap_servers: bootstrap.to_owned(),
+            ..Settings::default()
+        })
+    }
+
+    /// Groups are kept by the broker.
+    pub(crate) fn kafka_with_broker_groups() -> Self {
+        Self::kafka_with(Settings {
+            bootstrap_servers: broker().to_owned(),
+            group_protocol: GroupProtocol::Consumer,
             ..Settings::default()
         })
     }
