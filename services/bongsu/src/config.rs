@@ -58,7 +58,7 @@ pub(crate) struct Config {
     pub(crate) dispatch: bongsu_dispatch::Settings,
     pub(crate) ledger: bongsu_ledger::Settings,
     pub(crate) store: bongsu_store::Settings,
-    pub(crate) channels: bongsu_channels::settings::Settings,
+    pub(crate) channels: bongsu_channels::Settings,
     pub(crate) process: ProcessSettings,
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let sections: [(&str, &str, Vec<KeyDoc>); 15] = [
+    let services: [(&str, &str, Vec<KeyDoc>); 8] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -203,43 +203,14 @@ pub(crate) fn reference() -> String {
             bongsu_ledger::Settings::describe(),
         ),
         ("store", "The database.", bongsu_store::Settings::describe()),
-        (
-            "channels.webhook.accounts.<name>",
-            "One account of the webhook channel; `default` is used when an address names none.",
-            bongsu_channels::webhook::config::Account::describe(),
-        ),
-        (
-            "channels.discord.accounts.<name>",
-            "One account of the Discord channel.",
-            bongsu_channels::discord::config::Account::describe(),
-        ),
-        (
-            "channels.apns.accounts.<name>",
-            "One account of the APNs channel; there is none by default.",
-            bongsu_channels::apns::config::Account::describe(),
-        ),
-        (
-            "channels.apns.connection",
-            "How the APNs channel keeps its connections.",
-            bongsu_channels::apns::config::Connections::describe(),
-        ),
-        (
-            "channels.alimtalk.accounts.<name>",
-            "One account of the AlimTalk channel: a contract with a dealer and a sender profile.",
-            bongsu_channels::alimtalk::config::Account::describe(),
-        ),
-        (
-            "channels.alimtalk.accounts.<name>.failover",
-            "The dealer's own failover to text messages.",
-            bongsu_channels::alimtalk::config::Failover::describe(),
-        ),
-        (
-            "channels.alimtalk.accounts.<name>.reports",
-            "How the account's reports are taken.",
-            bongsu_channels::alimtalk::config::ReportSettings::describe(),
-        ),
     ];
-    for (name, what, keys) in sections {
+    let services = services.map(|(name, about, keys)| (name.to_owned(), about, keys));
+    let channels = bongsu_channels::Settings::describe().into_iter();
+    let channels = channels.map(|(channel, section)| {
+        let name = format!("channels.{channel}.{}", section.name);
+        (name, section.about, section.keys)
+    });
+    for (name, what, keys) in services.into_iter().chain(channels) {
         out.push_str(&format!(
             "\n## [{name}]\n\n{what}\n\n| key | default | meaning |\n|---|---|---|\n"
         ));
@@ -272,6 +243,7 @@ How to reach Kafka.
 | `client_id` | `\"bongsu\"` | name of this client in the broker's logs and quotas |
 | `rack` | unset | rack of this process: reads then go to the nearest replica |
 | `compression` | `\"lz4\"` | `none`, `lz4` or `zstd` |
+| `group_protocol` | `\"classic\"` | `classic` (cooperative-sticky), or `consumer` (KIP-848, Kafka 4.0 and later): the session timeout is then the broker's `group.consumer.session.timeout.ms`, and dispatch refuses to start when its lease does not fit |
 | `tls.ca_file`, `tls.certificate_file`, `tls.key_file`, `tls.key_password` | unset | encryption; with an empty `[kafka.tls]` the system's authorities are trusted |
 | `sasl.mechanism` | unset | `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER` |
 | `sasl.username`, `sasl.password` | unset | for the first three |

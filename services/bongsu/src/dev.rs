@@ -1,5 +1,6 @@
 //! `bongsu dev`: the whole pipeline in one process, with simulators and a status page.
 
+mod accounts;
 mod backend;
 mod demo;
 mod status;
@@ -9,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bongsu_channels::apns::config::Account;
 use bongsu_runtime::{Secret, Shutdown, Tasks, telemetry};
 use bongsu_simulators::simulators::Instance;
 use bongsu_simulators::{Kind, Settings as SimulatorSettings, Simulators};
@@ -20,6 +20,9 @@ use crate::dev::backend::Backend;
 use crate::error::Broken;
 use crate::output::{complain, say, say_json};
 use crate::{run, topics};
+
+/// The status page's port, counted from the gateway's.
+const STATUS_PORT: u16 = 3;
 
 /// Longest wait for the services to become ready.
 const READY: Duration = Duration::from_secs(60);
@@ -40,9 +43,9 @@ pub(crate) struct DevArgs {
     /// Keep Kafka's data and the status in this directory; nothing is kept without it.
     #[arg(long, requires = "kafka")]
     data: Option<PathBuf>,
-    /// First of six ports: gateway, webhook simulator, Discord simulator, status page, APNs
-    /// simulator, AlimTalk simulator. 0 takes free ones.
-    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_530))]
+    /// The first port: the gateway's. The simulators and the status page have the next ones; they are
+    /// printed at the start. 0 takes free ones.
+    #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_500))]
     port: u16,
     /// Play a story of chat messages.
     #[arg(long)]
@@ -84,19 +87,16 @@ async fn with_backend(
         ))
     };
     let mut instances = Vec::new();
-    for kind in Kind::ALL {
+    // The simulators have the ports that are left, in their order.
+    let ports = (1..).filter(|n| *n != STATUS_PORT);
+    for (kind, n) in Kind::ALL.iter().zip(ports) {
         let mut instance = Instance::new(*kind);
-        instance.bind = port(match kind {
-            Kind::Webhook => 1,
-            Kind::Discord => 2,
-            Kind::Apns => 4,
-            Kind::AlimTalk => 5,
-        });
+        instance.bind = port(n);
         instances.push(instance);
     }
     let simulators = Simulators::start(SimulatorSettings { instances }).await?;
-    adapt(&mut config, args, &simulators, port(0)).await?;
-    let authority = apns(&mut config, &simulators)?;
+    adapt(&mut config, args, port(0)).await?;
+    let authority = accounts::add(&mut config, &simulators)?;
     config.check(Service::ALL)?;
     let cluster = backend.cluster(&config)?;
     topics::ensure(&*cluster, &config).await?;
@@ -105,14 +105,22 @@ async fn with_backend(
     let services = shutdown.child();
     let channels = world.config.active_channels();
     let mut tasks = world.start(Service::ALL, &channels, &services).await?;
-    // Read when the provider was made.
+    // Read when the providers were made.
     drop(authority);
     let places = Places {
-        status: status::serve(&mut tasks, &world, &simulators, port(3), &services).await?,
-        webhook: url(&simulators, Kind::Webhook)?,
-        discord: url(&simulators, Kind::Discord)?,
-        apns: url(&simulators, Kind::Apns)?,
-        alimtalk: url(&simulators, Kind::AlimTalk)?,
+        status: status::serve(
+            &mut tasks,
+            &world,
+            &simulators,
+            port(STATUS_PORT),
+            &services,
+        )
+        .await?,
+        simulators: simulators
+            .running()
+            .iter()
+            .map(|running| (running.kind(), running.url()))
+            .collect(),
         gateway,
     };
     ready(&world, &mut tasks, shutdown).await?;
@@ -162,14 +170,9 @@ async fn play(
     }
 }
 
-/// What a developer's installation differs in: few partitions, one copy, no keys, simulators as
-/// providers, a database in memory.
-async fn adapt(
-    config: &mut Config,
-    args: &DevArgs,
-    simulators: &Simulators,
-    gateway: SocketAddr,
-) -> anyhow::Result<()> {
+/// What a developer's installation differs in: few partitions, one copy, no keys, a database in
+/// memory.
+async fn adapt(config: &mut Config, args: &DevArgs, gateway: SocketAddr) -> anyhow::Result<()> {
     config.topics.partitions = 4;
     config.topics.replication = 1;
     config.topics.min_insync_replicas = 1;
@@ -184,88 +187,13 @@ async fn adapt(
         None => "sqlite::memory:".to_owned(),
         Some(dir) => format!("sqlite:{}", dir.join("bongsu.db").display()),
     });
-    let webhook = config
-        .channels
-        .webhook
-        .accounts
-        .entry("default".to_owned())
-        .or_default();
-    webhook.allow_private = true;
-    let discord = config
-        .channels
-        .discord
-        .accounts
-        .entry("default".to_owned())
-        .or_default();
-    discord.api_base = url(simulators, Kind::Discord)?;
-    adapt_alimtalk(config, simulators)
-}
-
-/// An account of the dealer's twin, whose reports come back to the gateway.
-fn adapt_alimtalk(config: &mut Config, simulators: &Simulators) -> anyhow::Result<()> {
-    use bongsu_channels::alimtalk::config::{Account, ReportMode};
-    use bongsu_channels::alimtalk::template::Template;
-    use bongsu_simulators::alimtalk;
-
-    let twin = simulators
-        .get(Kind::AlimTalk)
-        .context("the simulator does not run")?;
-    let mut account = Account {
-        api_base: twin.url(),
-        api_key: Secret::new("development"),
-        sender_key: "0".repeat(40),
-        reference_secret: Secret::new("development-only"),
-        ..Account::default()
-    };
-    account.reports.mode = ReportMode::Webhook;
-    account.reports.secret = Secret::new("development-only");
-    let free = Template {
-        text: "#{text}".to_owned(),
-        ..Template::default()
-    };
-    account.templates.insert("free".to_owned(), free);
-    let mut plan = alimtalk::Plan::default();
-    plan.reports.mode = alimtalk::ReportMode::Webhook;
-    plan.reports.secret = "development-only".to_owned();
-    plan.reports.url = format!("http://{}/v1/reports/bizgo/default", config.gateway.listen);
-    twin.set_dealer(plan)?;
-    let accounts = &mut config.channels.alimtalk.accounts;
-    accounts.entry("default".to_owned()).or_insert(account);
     Ok(())
-}
-
-/// An account of the APNs simulator; the file of its authority is to be kept until the provider is
-/// made.
-fn apns(config: &mut Config, simulators: &Simulators) -> anyhow::Result<tempfile::NamedTempFile> {
-    let twin = simulators
-        .get(Kind::Apns)
-        .context("the simulator does not run")?;
-    let credentials = twin.credentials().context("it has no credentials")?;
-    let authority = tempfile::NamedTempFile::new().context("a file for the authority")?;
-    std::fs::write(authority.path(), &credentials.ca).context("writing the authority")?;
-    let apns = &mut config.channels.apns;
-    apns.connection.ca_file = Some(authority.path().to_owned());
-    let account = Account {
-        endpoint: twin.push_url(),
-        topic: "com.example.app".to_owned(),
-        key: Secret::new(credentials.key.clone()),
-        key_id: credentials.key_id.clone(),
-        team_id: credentials.team_id.clone(),
-        ..Account::default()
-    };
-    apns.accounts.insert("default".to_owned(), account);
-    Ok(authority)
 }
 
 /// An address that is free at this moment; only `--port 0` (tests) asks for one.
 async fn free_address() -> anyhow::Result<SocketAddr> {
     let probe = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     Ok(probe.local_addr()?)
-}
-
-fn url(simulators: &Simulators, kind: Kind) -> anyhow::Result<String> {
-    let running = simulators.get(kind).context("the simulator does not run")?;
-    Ok(running.url().trim_end_matches('/').to_owned())
 }
 
 async fn ready(world: &World, tasks: &mut Tasks, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -294,38 +222,39 @@ async fn ready(world: &World, tasks: &mut Tasks, shutdown: &Shutdown) -> anyhow:
 /// Where everything is.
 pub(crate) struct Places {
     gateway: String,
-    webhook: String,
-    discord: String,
-    apns: String,
-    alimtalk: String,
     status: String,
+    simulators: Vec<(Kind, String)>,
 }
 
 impl Places {
+    /// A simulator's base URL; empty when it does not run.
+    fn simulator(&self, kind: Kind) -> &str {
+        let mut all = self.simulators.iter();
+        all.find(|(k, _)| *k == kind).map_or("", |(_, url)| url)
+    }
+
     fn print(&self) {
+        let (gateway, status) = (&self.gateway, &self.status);
+        let mut text = format!(
+            "\nBongsu runs. Look at\n  {:<20}{status}\n  {:<20}{gateway}/docs\n",
+            "status page", "API and its docs"
+        );
+        for (kind, url) in &self.simulators {
+            let name = format!("{} simulator", kind.as_str());
+            text.push_str(&format!("  {name:<20}{url}/_sim/report\n"));
+        }
+        let event = serde_json::json!({
+            "sender": "room-1",
+            "plan": {"channels": ["webhook"]},
+            "target": {"recipients": [{"id": "ann", "addresses": [{
+                "channel": "webhook",
+                "address": format!("{}/hook/ann", self.simulator(Kind::Webhook)),
+            }]}]},
+            "content": {"title": "Hello", "body": "from curl"},
+        });
         say(&format!(
-            "\nBongsu runs. Look at\n  \
-             status page         {status}\n  \
-             API and its docs    {gateway}/docs\n  \
-             webhook simulator   {webhook}/_sim/report\n  \
-             Discord simulator   {discord}/_sim/report\n  \
-             APNs simulator      {apns}/_sim/report\n  \
-             AlimTalk simulator  {alimtalk}/_sim/report\n\
-             Try\n  \
-             curl -s {gateway}/v1/events -H 'content-type: application/json' -d '{event}'\n",
-            status = self.status,
-            gateway = self.gateway,
-            webhook = self.webhook,
-            discord = self.discord,
-            apns = self.apns,
-            alimtalk = self.alimtalk,
-            event = serde_json::json!({
-                "sender": "room-1",
-                "plan": {"channels": ["webhook"]},
-                "target": {"recipients": [{"id": "ann", "addresses": [
-                    {"channel": "webhook", "address": format!("{}/hook/ann", self.webhook)}]}]},
-                "content": {"title": "Hello", "body": "from curl"},
-            }),
+            "{text}Try\n  \
+             curl -s {gateway}/v1/events -H 'content-type: application/json' -d '{event}'\n"
         ));
     }
 }

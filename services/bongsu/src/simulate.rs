@@ -14,8 +14,8 @@ use crate::output::say;
 /// Which twins, and what goes wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateArgs {
-    /// `webhook`, `discord`, `apns`, `alimtalk`, or several of them.
-    #[arg(required = true)]
+    /// Whose: one or several.
+    #[arg(required = true, value_parser = word())]
     providers: Vec<String>,
     /// Port of the first one; the next ones follow. 0 takes free ones.
     #[arg(long, default_value_t = 7401)]
@@ -30,12 +30,21 @@ pub(crate) struct SimulateArgs {
     /// Append every request as NDJSON.
     #[arg(long)]
     log: Option<PathBuf>,
-    /// The APNs simulator writes its authority, a key and a client certificate here.
+    /// The simulators write their authority here, and the one of APNs a key and a client certificate.
     #[arg(long)]
     credentials: Option<PathBuf>,
     /// Switch the rate limits of Discord and AlimTalk off.
     #[arg(long)]
     no_limits: bool,
+}
+
+/// The words of the simulators, for the help and for completion.
+fn word() -> clap::builder::PossibleValuesParser {
+    Kind::ALL
+        .iter()
+        .map(|kind| kind.as_str())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// Runs the twins until SIGTERM or SIGINT.
@@ -48,8 +57,10 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
     let mut instances = Vec::new();
     for (port, word) in (args.port..).zip(&args.providers) {
         let kind = Kind::parse(word).ok_or_else(|| {
+            let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             Usage(format!(
-                "`{word}` has no simulator; there are webhook, discord, apns and alimtalk"
+                "`{word}` has no simulator; there are {}",
+                known.join(", ")
             ))
         })?;
         let mut instance = Instance::new(kind);

@@ -3,7 +3,7 @@
 //! The channel checks again before every request; here the publisher learns it at once.
 
 use bongsu_domain::target::{TargetError, check_url, is_device_token};
-use bongsu_domain::{Channel, Phone, Reason};
+use bongsu_domain::{AddressForm, Channel, Phone, Reason};
 use bongsu_schemas::records::Address;
 
 /// Why an address is not taken; never holds the address.
@@ -18,12 +18,14 @@ pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), Target
     if text.is_empty() {
         return Ok(());
     }
-    match Channel::parse(&address.channel) {
-        Ok(Channel::Webhook) => check_webhook(text, allow_private),
-        Ok(Channel::Discord) => check_discord(text),
-        Ok(Channel::Apns) => check_apns(text),
-        Ok(Channel::AlimTalk) => check_phone(text),
-        Err(_) => Ok(()),
+    let Ok(channel) = Channel::parse(&address.channel) else {
+        return Ok(());
+    };
+    match channel.facts().address {
+        AddressForm::Url => check_webhook(text, allow_private),
+        AddressForm::DiscordWebhook => check_discord(text),
+        AddressForm::DeviceToken => check_apns(text),
+        AddressForm::Phone => check_phone(text),
     }
 }
 

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use crate::faults::Act;
 use crate::recorder::Arrived;
 use crate::server::{Answer, Question, Statuses, Twin, header, plain, with};
+use crate::simulators::{Running, SimulatorError};
 use crate::webhook::whole_seconds;
 pub use desk::Counts;
 use desk::{Answered, Desk};
@@ -115,16 +116,6 @@ impl Twin for AlimTalk {
         })
     }
 
-    fn set_dealer(&self, plan: Plan) -> bool {
-        self.desk().set_plan(plan);
-        self.scheduled.notify_one();
-        true
-    }
-
-    fn dealer(&self) -> Option<Counts> {
-        Some(self.desk().counts())
-    }
-
     fn start(self: Arc<Self>, tasks: &mut Tasks, shutdown: Shutdown) {
         tasks.spawn("alimtalk reports", caller::run(self, shutdown));
     }
@@ -170,6 +161,29 @@ impl Twin for AlimTalk {
         let mut answer = json_answer(status, HeaderMap::new(), &body);
         answer.extensions_mut().insert(Statuses(statuses));
         answer
+    }
+}
+
+/// A dealer of AlimTalk, asked in the same process.
+impl Running {
+    /// Replaces what the dealer does; false of every other twin.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Faults`].
+    pub fn set_dealer(&self, plan: Plan) -> Result<bool, SimulatorError> {
+        plan.validate().map_err(SimulatorError::Faults)?;
+        let Some(dealer) = self.twin::<AlimTalk>() else {
+            return Ok(false);
+        };
+        dealer.desk().set_plan(plan);
+        dealer.scheduled.notify_one();
+        Ok(true)
+    }
+
+    /// The dealer's own counts; none of every other twin.
+    #[must_use]
+    pub fn dealer(&self) -> Option<Counts> {
+        Some(self.twin::<AlimTalk>()?.desk().counts())
     }
 }
 

@@ -10,6 +10,7 @@
 //! [Discord](super::discord), or by the custom members `event_id`, `sender` and `seq`.
 
 mod connection;
+mod control;
 mod credentials;
 mod frames;
 mod plan;
@@ -17,11 +18,11 @@ mod request;
 mod state;
 mod token;
 
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::Credentials;
 pub use plan::{Device, Plan};
 pub use state::Stats;
 
-pub(crate) use connection::serve;
+use connection::serve;
 pub(crate) use state::{Apns, Command};
 
 use std::hash::{Hash as _, Hasher as _};

@@ -11,6 +11,7 @@
 //! | `POST /_sim/assert` | 200, or 422 with the difference |
 //! | `GET /_sim/requests?from=N&limit=M&path=P` | the requests as NDJSON |
 //! | `POST /_sim/reset` | forgets every request |
+//! | `GET /_sim/authority` | the authority of its certificate, as PEM |
 //! | `GET /_sim/apns` | connections, streams and tokens of the twin of APNs |
 //! | `GET`, `PUT /_sim/apns/plan` | its plan beside the fault plan |
 //! | `GET /_sim/apns/credentials` | authority, key and client certificate for its clients |
@@ -25,7 +26,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use crate::apns::{Apns, Command, Plan};
 use crate::assertion::Assertion;
 use crate::compare::{Expected, address_path};
 use crate::faults::Faults;
@@ -67,10 +67,11 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
             plain(StatusCode::NO_CONTENT)
         }
         (&Method::GET, "/_sim/requests") => requests(server, &query),
-        (method, path) if path.starts_with("/_sim/apns") => match server.apns() {
-            Some(apns) => about_apns(apns, method, path, body),
-            None => text(StatusCode::NOT_FOUND, "this is no twin of APNs"),
-        },
+        (&Method::GET, "/_sim/authority") => typed(
+            StatusCode::OK,
+            "application/x-pem-file",
+            server.authority().as_bytes().to_vec(),
+        ),
         _ => server.twin().control(parts, body).unwrap_or_else(unknown),
     }
 }
@@ -80,32 +81,8 @@ fn unknown() -> Answer {
         StatusCode::NOT_FOUND,
         "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
          POST /_sim/compare, POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, \
-         GET /healthz",
+         GET /_sim/authority, GET /healthz",
     )
-}
-
-fn about_apns(apns: &Apns, method: &Method, path: &str, body: &[u8]) -> Answer {
-    let told = |command| json(StatusCode::OK, &apns.command(command));
-    match (method, path) {
-        (&Method::GET, "/_sim/apns") => json(StatusCode::OK, &apns.stats()),
-        (&Method::GET, "/_sim/apns/plan") => json(StatusCode::OK, &*apns.plan()),
-        (&Method::PUT, "/_sim/apns/plan") => {
-            let read = serde_json::from_slice::<Plan>(body).map_err(|e| e.to_string());
-            match read.and_then(|plan| apns.set_plan(plan)) {
-                Ok(()) => json(StatusCode::OK, &*apns.plan()),
-                Err(why) => text(StatusCode::BAD_REQUEST, &why),
-            }
-        }
-        (&Method::GET, "/_sim/apns/credentials") => json(StatusCode::OK, apns.credentials()),
-        (&Method::POST, "/_sim/apns/goaway") => told(Command::GoAway),
-        (&Method::POST, "/_sim/apns/freeze") => told(Command::Freeze),
-        (&Method::POST, "/_sim/apns/cut") => told(Command::Cut),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "known: GET /_sim/apns, GET|PUT /_sim/apns/plan, GET /_sim/apns/credentials, \
-             POST /_sim/apns/goaway, POST /_sim/apns/freeze, POST /_sim/apns/cut",
-        ),
-    }
 }
 
 fn put_faults(server: &Server, body: &[u8]) -> Answer {
@@ -215,14 +192,14 @@ fn decode(text: &str) -> String {
     }
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => typed(status, "application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-fn text(status: StatusCode, body: &str) -> Answer {
+pub(crate) fn text(status: StatusCode, body: &str) -> Answer {
     typed(
         status,
         "text/plain; charset=utf-8",

@@ -9,6 +9,7 @@
 pub mod alimtalk;
 pub mod apns;
 pub mod assertion;
+pub mod authority;
 pub mod bucket;
 pub mod compare;
 mod control;

@@ -1,10 +1,11 @@
 //! The I/O of every simulator: accepts, reads whole, records, lets the twin and the fault plan
 //! decide, waits, answers.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,14 +19,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
-use crate::apns::{self, Apns};
 use crate::bucket::Level;
 use crate::control;
 use crate::faults::{Act, Decision, Faults};
@@ -45,8 +47,14 @@ const STREAMS: u32 = 4_096;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
+/// Serves one TLS connection whole.
+pub(crate) type OwnTls = Box<
+    dyn FnOnce(Arc<Server>, TcpStream, SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send,
+>;
+
 /// What is specific to one provider.
-pub(crate) trait Twin: Send + Sync {
+pub(crate) trait Twin: Any + Send + Sync {
     /// Whether the request is one of this provider's API; others are answered 404 unrecorded.
     fn serves(&self, parts: &Parts) -> bool;
 
@@ -60,13 +68,9 @@ pub(crate) trait Twin: Send + Sync {
         None
     }
 
-    /// Replaces the plan of a dealer of AlimTalk; false of every other twin.
-    fn set_dealer(&self, _plan: crate::alimtalk::Plan) -> bool {
-        false
-    }
-
-    /// The counts of a dealer of AlimTalk.
-    fn dealer(&self) -> Option<crate::alimtalk::Counts> {
+    /// Takes TLS connections over from their first byte on; by default the server speaks TLS with
+    /// HTTP/1.1 and HTTP/2 in them, as it does without TLS.
+    fn own_tls(self: Arc<Self>) -> Option<OwnTls> {
         None
     }
 
@@ -79,21 +83,6 @@ pub(crate) trait Twin: Send + Sync {
     /// What the provider answers, `act` being the fault plan's wish. Called right after the
     /// recording, before any delay.
     fn answer(&self, question: &Question<'_>, act: Act) -> Answer;
-}
-
-/// The twin of a provider that never answers plain HTTP.
-pub(crate) struct NoPlainHttp;
-
-impl Twin for NoPlainHttp {
-    fn serves(&self, _parts: &Parts) -> bool {
-        false
-    }
-
-    fn identify(&self, _parts: &Parts, _body: &[u8], _record: &mut dyn FnMut(&Arrived<'_>)) {}
-
-    fn answer(&self, _question: &Question<'_>, _act: Act) -> Answer {
-        plain(StatusCode::NOT_FOUND)
-    }
 }
 
 /// The statuses under which the recipients of one request are counted, in their order; beside an
@@ -122,7 +111,8 @@ pub(crate) struct Server {
     faults: RwLock<Arc<Faults>>,
     level: Mutex<Level>,
     log: Option<mpsc::Sender<String>>,
-    apns: Option<Arc<Apns>>,
+    authority: Arc<str>,
+    tls: TlsAcceptor,
 }
 
 /// How many requests a connection has brought, and the word to close it.
@@ -137,7 +127,8 @@ impl Server {
         twin: Arc<dyn Twin>,
         faults: Faults,
         log: Option<mpsc::Sender<String>>,
-        apns: Option<Arc<Apns>>,
+        authority: Arc<str>,
+        tls: Arc<ServerConfig>,
     ) -> Self {
         Self {
             twin,
@@ -145,13 +136,14 @@ impl Server {
             faults: RwLock::new(Arc::new(faults)),
             level: Mutex::default(),
             log,
-            apns,
+            authority,
+            tls: TlsAcceptor::from(tls),
         }
     }
 
-    /// The twin of APNs, when this is one.
-    pub(crate) fn apns(&self) -> Option<&Arc<Apns>> {
-        self.apns.as_ref()
+    /// The authority of its certificate, as PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Records a request that was read whole; with its line for the log when there is one.
@@ -228,12 +220,25 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        if let Some(apns) = &self.apns
-            && speaks_tls(&stream).await
-        {
-            apns::serve(Arc::clone(&self), Arc::clone(apns), stream, peer).await;
-            return Ok(());
+        if !speaks_tls(&stream).await {
+            self.talk(stream, peer).await;
+        } else if let Some(own) = Arc::clone(&self.twin).own_tls() {
+            own(self, stream, peer).await;
+        } else {
+            match self.tls.accept(stream).await {
+                Ok(stream) => self.talk(stream, peer).await,
+                Err(error) => tracing::debug!(%error, %peer, "TLS handshake"),
+            }
         }
+        Ok(())
+    }
+
+    /// HTTP/1.1 or HTTP/2 until the connection ends.
+    async fn talk(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+    ) {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().pipeline_flush(true);
         builder.http2().max_concurrent_streams(STREAMS);
@@ -259,7 +264,6 @@ impl Server {
         if let Err(error) = ended {
             tracing::trace!(%error, "connection closed");
         }
-        Ok(())
     }
 
     /// Counts a request of a connection, which closes after the plan's number of them.

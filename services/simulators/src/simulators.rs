@@ -1,5 +1,6 @@
 //! Starting and stopping the simulators.
 
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,50 +9,72 @@ use bongsu_runtime::{Shutdown, TaskDied, Tasks};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::alimtalk::{AlimTalk, Counts, Plan as DealerPlan};
-use crate::apns::{Apns, Credentials, CredentialsError, Plan, Stats};
+use crate::alimtalk::{AlimTalk, Plan as DealerPlan};
+use crate::apns::{Apns, Plan};
 use crate::assertion::{Assertion, Check, Difference};
+use crate::authority::{Authority, AuthorityError};
 use crate::compare::{Compare, Comparison, Expected};
 use crate::discord::{Discord, Limits};
 use crate::faults::Faults;
 use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
 use crate::seconds::{Second, Seconds};
-use crate::server::{NoPlainHttp, Server, Twin};
+use crate::server::{Server, Twin};
 use crate::webhook::Webhook;
 
 /// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
 /// limits are promised.
 pub const WINDOWS: &[u64] = &[1_000];
 
-/// A provider with a twin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $kind:ident = $word:literal, $make:expr;)+) => {
+        /// A provider with a twin.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind { $($(#[$meta])* $kind),+ }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// The channel's word, as the command line takes it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $word),+ }
+            }
+
+            fn make(
+                self,
+                instance: &Instance,
+                authority: &Authority,
+            ) -> Result<Arc<dyn Twin>, SimulatorError> {
+                type Make = fn(&Instance, &Authority) -> Result<Arc<dyn Twin>, SimulatorError>;
+                let make: Make = match self { $(Self::$kind => $make),+ };
+                make(instance, authority)
+            }
+        }
+    };
+}
+
+// The one table of twins: a new one adds its lines here, and a plan to `Instance` when it has one.
+kinds! {
     /// A receiver of webhooks.
-    Webhook,
+    Webhook = "webhook", |_, _| Ok(Arc::new(Webhook));
     /// Discord's webhook API.
-    Discord,
+    Discord = "discord", |instance, _| Ok(Arc::new(Discord::new(instance.limits)));
     /// Apple's push service.
-    Apns,
+    Apns = "apns", |instance, authority| {
+        instance.apns.validate().map_err(SimulatorError::Faults)?;
+        let (plan, dir) = (instance.apns.clone(), instance.credentials_dir.as_deref());
+        Ok(Arc::new(Apns::new(plan, authority, dir)?))
+    };
     /// A dealer of AlimTalk.
-    AlimTalk,
+    AlimTalk = "alimtalk", |instance, _| {
+        instance.alimtalk.validate().map_err(SimulatorError::Faults)?;
+        Ok(Arc::new(AlimTalk::new(instance.alimtalk.clone())))
+    };
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Webhook, Self::Discord, Self::Apns, Self::AlimTalk];
-
-    /// The channel's word, as the command line takes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Discord => "discord",
-            Self::Apns => "apns",
-            Self::AlimTalk => "alimtalk",
-        }
-    }
-
     /// Reads the word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -74,8 +97,7 @@ pub struct Instance {
     pub limits: Option<Limits>,
     /// What the twin of APNs does beside.
     pub apns: Plan,
-    /// Where the twin of APNs writes its authority, a key and a client certificate; nowhere by
-    /// default.
+    /// Where the authority, and what else a client needs, is written; nowhere by default.
     pub credentials_dir: Option<PathBuf>,
     /// What the dealer of AlimTalk does.
     pub alimtalk: DealerPlan,
@@ -142,9 +164,9 @@ pub enum SimulatorError {
     /// Its fault plan cannot be.
     #[error("the fault plan is wrong: {0}")]
     Faults(String),
-    /// The credentials of the twin of APNs cannot be made.
-    #[error("the credentials of the apns simulator")]
-    Credentials(#[from] CredentialsError),
+    /// Certificates and keys cannot be made or written.
+    #[error("the certificates of the simulators")]
+    Authority(#[from] AuthorityError),
     /// A server ended although nobody asked it to.
     #[error(transparent)]
     Died(#[from] TaskDied),
@@ -177,44 +199,22 @@ impl Running {
         format!("http://{}", self.address)
     }
 
-    /// Where pushes go: `https://localhost:port`. For the twin of APNs alone.
+    /// `https://localhost:port`: the same, over TLS.
     #[must_use]
-    pub fn push_url(&self) -> String {
+    pub fn tls_url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// What a client of the twin of APNs is given; none for the others.
+    /// The authority of its certificate, as PEM.
     #[must_use]
-    pub fn credentials(&self) -> Option<&Credentials> {
-        Some(self.server.apns()?.credentials())
+    pub fn authority(&self) -> &str {
+        self.server.authority()
     }
 
-    /// What the twin of APNs counts; none for the others.
-    #[must_use]
-    pub fn apns_stats(&self) -> Option<Stats> {
-        Some(self.server.apns()?.stats())
-    }
-
-    /// Replaces the plan of the twin of APNs; connections follow at once.
-    ///
-    /// # Errors
-    /// [`SimulatorError::Faults`], also for a twin of another.
-    pub fn set_apns(&self, plan: Plan) -> Result<(), SimulatorError> {
-        let none = || SimulatorError::Faults("is for the apns simulator only".to_owned());
-        let apns = self.server.apns().ok_or_else(none)?;
-        apns.set_plan(plan).map_err(SimulatorError::Faults)
-    }
-
-    /// Makes every connection of the twin of APNs say GOAWAY; how many.
-    pub fn go_away(&self) -> usize {
-        let apns = self.server.apns();
-        apns.map_or(0, |apns| apns.command(crate::apns::Command::GoAway))
-    }
-
-    /// Makes every present connection of the twin of APNs fall silent for good; how many.
-    pub fn freeze(&self) -> usize {
-        let apns = self.server.apns();
-        apns.map_or(0, |apns| apns.command(crate::apns::Command::Freeze))
+    /// The twin itself, when it is of this kind.
+    pub(crate) fn twin<T: 'static>(&self) -> Option<&T> {
+        let twin: &dyn Any = self.server.twin();
+        twin.downcast_ref()
     }
 
     /// What it has recorded so far.
@@ -231,21 +231,6 @@ impl Running {
         self.server
             .set_faults(faults)
             .map_err(SimulatorError::Faults)
-    }
-
-    /// Replaces what a dealer of AlimTalk does; false of every other twin.
-    ///
-    /// # Errors
-    /// [`SimulatorError::Faults`].
-    pub fn set_dealer(&self, plan: DealerPlan) -> Result<bool, SimulatorError> {
-        plan.validate().map_err(SimulatorError::Faults)?;
-        Ok(self.server.twin().set_dealer(plan))
-    }
-
-    /// The own counts of a dealer of AlimTalk; none of every other twin.
-    #[must_use]
-    pub fn dealer(&self) -> Option<Counts> {
-        self.server.twin().dealer()
     }
 
     /// The report over everything since the start or the last reset. Takes the calling thread
@@ -322,6 +307,7 @@ pub(crate) fn check(recorder: &Recorder, assertion: Assertion) -> Difference {
 
 /// The running simulators; dropping them closes every connection.
 pub struct Simulators {
+    authority: Authority,
     running: Vec<Running>,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -334,6 +320,7 @@ impl Simulators {
     /// [`SimulatorError`] of the first that cannot start.
     pub async fn start(settings: Settings) -> Result<Self, SimulatorError> {
         let mut started = Self {
+            authority: Authority::new()?,
             running: Vec::new(),
             tasks: Tasks::new(),
             shutdown: Shutdown::new(),
@@ -352,22 +339,12 @@ impl Simulators {
             source,
         };
         instance.faults.validate().map_err(SimulatorError::Faults)?;
-        instance
-            .alimtalk
-            .validate()
-            .map_err(SimulatorError::Faults)?;
+        let twin = kind.make(&instance, &self.authority)?;
+        if let Some(dir) = &instance.credentials_dir {
+            self.authority.write(dir)?;
+        }
         let listener = listen(instance.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        instance.apns.validate().map_err(SimulatorError::Faults)?;
-        let (twin, apns): (Arc<dyn Twin>, _) = match kind {
-            Kind::Webhook => (Arc::new(Webhook), None),
-            Kind::Discord => (Arc::new(Discord::new(instance.limits)), None),
-            Kind::Apns => {
-                let apns = Apns::new(instance.apns, instance.credentials_dir.as_deref())?;
-                (Arc::new(NoPlainHttp), Some(Arc::new(apns)))
-            }
-            Kind::AlimTalk => (Arc::new(AlimTalk::new(instance.alimtalk)), None),
-        };
         let log = match &instance.log {
             Some(path) => Some(
                 crate::server::open_log(path, &mut self.tasks)
@@ -380,7 +357,9 @@ impl Simulators {
             None => None,
         };
         Arc::clone(&twin).start(&mut self.tasks, self.shutdown.child());
-        let server = Arc::new(Server::new(twin, instance.faults, log, apns));
+        let tls = self.authority.server(&["h2", "http/1.1"])?;
+        let authority = self.authority.pem().into();
+        let server = Arc::new(Server::new(twin, instance.faults, log, authority, tls));
         self.tasks.spawn(
             "simulator",
             Arc::clone(&server).serve(listener, self.shutdown.child()),

@@ -205,7 +205,10 @@ async fn publish(places: &Places) -> anyhow::Result<(usize, Value)> {
 }
 
 fn hook(places: &Places, run: &str, room: usize, member: usize) -> String {
-    format!("{}/hook/{run}/room-{room}/member-{member}", places.webhook)
+    format!(
+        "{}/hook/{run}/room-{room}/member-{member}",
+        places.simulator(Kind::Webhook)
+    )
 }
 
 fn event(places: &Places, run: &str, room: usize, line: usize, id: &str) -> (Value, usize) {
@@ -220,7 +223,7 @@ fn event(places: &Places, run: &str, room: usize, line: usize, id: &str) -> (Val
         channels.push("discord");
         recipients.push(json!({"id": format!("room-{room}-channel"), "addresses": [
             {"channel": "discord", "address":
-                format!("{}/api/webhooks/{}/demo-{run}", places.discord, 1_000 + room)}]}));
+                format!("{}/api/webhooks/{}/demo-{run}", places.simulator(Kind::Discord), 1_000 + room)}]}));
     }
     let deliveries = recipients.len();
     let event = json!({

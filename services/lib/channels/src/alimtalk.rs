@@ -21,3 +21,54 @@ pub mod reports;
 pub mod template;
 
 pub use provider::AlimTalkProvider;
+
+use std::sync::Arc;
+
+use bongsu_domain::Channel;
+use bongsu_runtime::Clock;
+use bongsu_runtime::settings::Complaint;
+
+use crate::provider::Provider;
+use crate::registry::BuildError;
+use crate::settings::{ClientSettings, HttpAccount, HttpSettings, ProviderSource, Section};
+
+impl HttpAccount for config::Account {
+    const CHANNEL: Channel = Channel::AlimTalk;
+
+    fn complaints(&self, prefix: &str) -> Vec<Complaint> {
+        self.validate(prefix)
+    }
+
+    fn provider(
+        settings: &HttpSettings<Self>,
+        worker: &str,
+        clock: Clock,
+    ) -> Result<Arc<dyn Provider>, BuildError> {
+        Ok(Arc::new(AlimTalkProvider::new(settings, worker, clock)?))
+    }
+
+    fn report_source(&self, client: &ClientSettings) -> Result<Option<ProviderSource>, String> {
+        let source = reports::Source::new(self, client)?;
+        Ok(source.map(|source| (self.provider.as_str(), Arc::new(source) as Arc<_>)))
+    }
+
+    fn describe() -> Vec<Section> {
+        vec![
+            Section::new(
+                "accounts.<name>",
+                "One account of the AlimTalk channel: a contract with a dealer and a sender profile.",
+                Self::describe(),
+            ),
+            Section::new(
+                "accounts.<name>.failover",
+                "The dealer's own failover to text messages.",
+                config::Failover::describe(),
+            ),
+            Section::new(
+                "accounts.<name>.reports",
+                "How the account's reports are taken.",
+                config::ReportSettings::describe(),
+            ),
+        ]
+    }
+}

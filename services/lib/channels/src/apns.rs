@@ -10,3 +10,50 @@ pub mod token;
 pub mod transport;
 
 pub use provider::ApnsProvider;
+
+use std::sync::Arc;
+
+use bongsu_domain::Channel;
+use bongsu_runtime::Clock;
+use bongsu_runtime::settings::Complaint;
+
+use crate::provider::Provider;
+use crate::registry::BuildError;
+use crate::settings::{ChannelSettings, Section};
+
+impl ChannelSettings for config::ApnsSettings {
+    const CHANNEL: Channel = Channel::Apns;
+
+    fn in_use(&self) -> bool {
+        !self.accounts.is_empty()
+    }
+
+    fn validate(&self) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        for (name, account) in &self.accounts {
+            complaints.extend(account.validate(&format!("channels.apns.accounts.{name}")));
+        }
+        complaints.extend(self.connection.validate("channels.apns.connection"));
+        complaints.extend(self.egress.validate("channels.apns.egress"));
+        complaints
+    }
+
+    fn provider(&self, worker: &str, clock: Clock) -> Result<Arc<dyn Provider>, BuildError> {
+        Ok(Arc::new(ApnsProvider::new(self, worker, clock)?))
+    }
+
+    fn describe() -> Vec<Section> {
+        vec![
+            Section::new(
+                "accounts.<name>",
+                "One account of the APNs channel; there is none by default.",
+                config::Account::describe(),
+            ),
+            Section::new(
+                "connection",
+                "How the APNs channel keeps its connections.",
+                config::Connections::describe(),
+            ),
+        ]
+    }
+}

@@ -18,8 +18,7 @@ pub mod settings;
 pub mod ssrf;
 pub mod webhook;
 
+pub use apns::config::ApnsSettings;
 pub use limits::{Egress, Limits};
-pub use registry::{BuildError, build};
-pub use settings::{
-    AlimTalkSettings, ApnsSettings, ClientSettings, DiscordSettings, Settings, WebhookSettings,
-};
+pub use registry::{BuildError, Settings, build};
+pub use settings::{ClientSettings, HttpSettings};

@@ -1,14 +1,16 @@
-//! The one list of channels: a new channel adds one arm here.
+//! The one table of channels: a new channel adds one line here.
 
 use std::sync::Arc;
 
 use bongsu_domain::Channel;
 use bongsu_runtime::Clock;
+use bongsu_runtime::settings::Complaint;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::client::ClientError;
 use crate::provider::Provider;
-use crate::settings::Settings;
+use crate::settings::{ChannelSettings, HttpSettings, NamedSource, Section};
 use crate::{alimtalk, apns, discord, webhook};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
@@ -38,35 +40,72 @@ pub enum BuildError {
     },
 }
 
-/// Makes the provider of a channel, with all of its accounts.
-///
-/// `worker` is sent with every request as `bongsu-worker`, so that a receiver (and a simulator's
-/// report) can tell the workers apart. Needs a tokio runtime, opens no connection.
-///
-/// # Errors
-/// [`BuildError`].
-pub fn build(
-    channel: Channel,
-    settings: &Settings,
-    worker: &str,
-    clock: Clock,
-) -> Result<Arc<dyn Provider>, BuildError> {
-    Ok(match channel {
-        Channel::Webhook => Arc::new(webhook::WebhookProvider::new(
-            &settings.webhook,
-            worker,
-            clock,
-        )?),
-        Channel::Discord => Arc::new(discord::DiscordProvider::new(
-            &settings.discord,
-            worker,
-            clock,
-        )?),
-        Channel::Apns => Arc::new(apns::ApnsProvider::new(&settings.apns, worker, clock)?),
-        Channel::AlimTalk => Arc::new(alimtalk::AlimTalkProvider::new(
-            &settings.alimtalk,
-            worker,
-            clock,
-        )?),
-    })
+macro_rules! channels {
+    ($($(#[$meta:meta])* $section:ident: $channel:ident => $settings:ty),+ $(,)?) => {
+        /// Every channel's settings. A composer that adds settings of its own to
+        /// `channels.<channel>` reads its own section and fills this from it.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Settings { $($(#[$meta])* pub $section: $settings),+ }
+
+        impl Settings {
+            /// Whether a channel is in use by these settings alone: it needs an account, and has one.
+            #[must_use]
+            pub fn brings(&self, channel: Channel) -> bool {
+                match channel { $(Channel::$channel => self.$section.in_use()),+ }
+            }
+
+            /// Everything that is wrong, with the full path of each key.
+            #[must_use]
+            pub fn validate(&self) -> Vec<Complaint> {
+                [$(self.$section.validate()),+].concat()
+            }
+
+            /// The reports of every account that has any.
+            ///
+            /// # Errors
+            /// [`BuildError`].
+            pub fn report_sources(&self) -> Result<Vec<NamedSource>, BuildError> {
+                Ok([$(self.$section.report_sources()?),+].into_iter().flatten().collect())
+            }
+
+            /// The sections of every channel, for the generated reference.
+            #[must_use]
+            pub fn describe() -> Vec<(Channel, Section)> {
+                let sections = [$((Channel::$channel, <$settings>::describe())),+];
+                sections
+                    .into_iter()
+                    .flat_map(|(channel, sections)| sections.into_iter().map(move |s| (channel, s)))
+                    .collect()
+            }
+        }
+
+        /// Makes the provider of a channel, with all of its accounts.
+        ///
+        /// `worker` is sent with every request as `bongsu-worker`, so that a receiver (and a
+        /// simulator's report) can tell the workers apart. Needs a tokio runtime, opens no connection.
+        ///
+        /// # Errors
+        /// [`BuildError`].
+        pub fn build(
+            channel: Channel,
+            settings: &Settings,
+            worker: &str,
+            clock: Clock,
+        ) -> Result<Arc<dyn Provider>, BuildError> {
+            match channel { $(Channel::$channel => settings.$section.provider(worker, clock)),+ }
+        }
+    };
+}
+
+channels! {
+    /// Webhooks.
+    webhook: Webhook => HttpSettings<webhook::config::Account>,
+    /// Discord. Its `egress` is the limit of webhook calls, which carry no bot's credential and are
+    /// counted by public IP address, 50 a second. [R: discord-api-docs, 2026-08]
+    discord: Discord => HttpSettings<discord::config::Account>,
+    /// APNs.
+    apns: Apns => apns::config::ApnsSettings,
+    /// AlimTalk.
+    alimtalk: AlimTalk => HttpSettings<alimtalk::config::Account>,
 }

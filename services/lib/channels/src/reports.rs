@@ -15,9 +15,7 @@ use reqwest::header::HeaderMap;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::alimtalk;
-use crate::registry::BuildError;
-use crate::settings::Settings;
+use crate::registry::{BuildError, Settings};
 
 /// A callback as it came.
 #[derive(Debug, Clone, Copy)]
@@ -134,20 +132,9 @@ impl ReportSources {
     /// # Errors
     /// [`BuildError`].
     pub fn build(settings: &Settings) -> Result<Self, BuildError> {
-        let mut all = Self::default();
-        for (name, account) in &settings.alimtalk.accounts {
-            let made = alimtalk::reports::Source::new(account, &settings.alimtalk.client);
-            let source = made.map_err(|message| BuildError::Account {
-                channel: Channel::AlimTalk.as_str(),
-                account: name.clone(),
-                message,
-            })?;
-            if let Some(source) = source {
-                let key = (account.provider.as_str(), name.clone());
-                all.0.insert(key, Arc::new(source));
-            }
-        }
-        Ok(all)
+        let sources = settings.report_sources()?.into_iter();
+        let keyed = sources.map(|(provider, account, source)| ((provider, account), source));
+        Ok(Self(keyed.collect()))
     }
 
     /// One account's.

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bongsu_domain::Channel;
-use bongsu_runtime::Duration;
-use bongsu_runtime::settings::Complaint;
+use bongsu_runtime::settings::{Complaint, KeyDoc};
+use bongsu_runtime::{Clock, Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Egress;
-use crate::{alimtalk, apns, discord, webhook};
+use crate::provider::Provider;
+use crate::registry::BuildError;
+use crate::reports::ReportSource;
 
 /// The account of a delivery that names none. It exists even when it is not configured, with every
 /// setting at its default.
@@ -34,130 +37,165 @@ bongsu_runtime::settings! {
     }
 }
 
-/// `channels.webhook`, as far as the channel itself reads it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct WebhookSettings {
-    /// Accounts by name.
-    pub accounts: BTreeMap<String, webhook::config::Account>,
-    /// The HTTP client.
-    pub client: ClientSettings,
-    /// The limit of one public IP address.
-    pub egress: Egress,
+/// One section of the generated reference, below `channels.<channel>`.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// Its name: `accounts.<name>`.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub about: &'static str,
+    /// Its keys.
+    pub keys: Vec<KeyDoc>,
 }
 
-/// `channels.discord`, as far as the channel itself reads it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DiscordSettings {
-    /// Accounts by name.
-    pub accounts: BTreeMap<String, discord::config::Account>,
-    /// The HTTP client.
-    pub client: ClientSettings,
-    /// The limit of one public IP address: Discord counts webhook calls, which carry no bot's
-    /// credential, by it, 50 a second. [R: discord-api-docs, 2026-08]
-    pub egress: Egress,
-}
-
-/// `channels.apns`, as far as the channel itself reads it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ApnsSettings {
-    /// Accounts by name. None by default: each has a credential.
-    pub accounts: BTreeMap<String, apns::config::Account>,
-    /// How connections are kept.
-    pub connection: apns::config::Connections,
-    /// The limit of one public IP address. Apple names none.
-    pub egress: Egress,
-}
-
-/// `channels.alimtalk`, as far as the channel itself reads it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AlimTalkSettings {
-    /// Accounts by name. None by default: each has a credential.
-    pub accounts: BTreeMap<String, alimtalk::config::Account>,
-    /// The HTTP client.
-    pub client: ClientSettings,
-    /// The limit of one public IP address.
-    pub egress: Egress,
-}
-
-/// Every channel's settings. A composer that adds settings of its own to `channels.<channel>` reads
-/// its own section and fills this from it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// Webhooks.
-    pub webhook: WebhookSettings,
-    /// Discord.
-    pub discord: DiscordSettings,
-    /// APNs.
-    pub apns: ApnsSettings,
-    /// AlimTalk.
-    pub alimtalk: AlimTalkSettings,
-}
-
-impl Settings {
-    /// Whether a channel is in use by these settings alone: it needs an account, and has one.
+impl Section {
+    /// A section.
     #[must_use]
-    pub fn brings(&self, channel: Channel) -> bool {
-        match channel {
-            // Their default account needs no setting, so they say nothing of their use.
-            Channel::Webhook | Channel::Discord => false,
-            Channel::Apns => !self.apns.accounts.is_empty(),
-            Channel::AlimTalk => !self.alimtalk.accounts.is_empty(),
-        }
+    pub const fn new(name: &'static str, about: &'static str, keys: Vec<KeyDoc>) -> Self {
+        Self { name, about, keys }
     }
+}
+
+/// An account's reports: the provider's word in the callback's path, the account, its source.
+pub type NamedSource = (&'static str, String, Arc<dyn ReportSource>);
+
+/// One account's reports, with the provider's word in the callback's path.
+pub type ProviderSource = (&'static str, Arc<dyn ReportSource>);
+
+/// What the [table of channels](crate::registry) asks of a channel's settings. A channel that speaks
+/// HTTP has it from [`HttpSettings`] by implementing [`HttpAccount`].
+pub trait ChannelSettings {
+    /// Whose settings they are.
+    const CHANNEL: Channel;
+
+    /// Whether these settings alone say that the channel is used: it needs an account, and has one.
+    fn in_use(&self) -> bool;
 
     /// Everything that is wrong, with the full path of each key.
-    #[must_use]
-    pub fn validate(&self) -> Vec<Complaint> {
+    fn validate(&self) -> Vec<Complaint>;
+
+    /// Makes the provider with all accounts; see [`crate::build`].
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    fn provider(&self, worker: &str, clock: Clock) -> Result<Arc<dyn Provider>, BuildError>;
+
+    /// The accounts that have reports; none by default.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    fn report_sources(&self) -> Result<Vec<NamedSource>, BuildError> {
+        Ok(Vec::new())
+    }
+
+    /// The sections for the generated reference.
+    fn describe() -> Vec<Section>;
+}
+
+/// An account of a channel that speaks HTTP.
+pub trait HttpAccount: Sized {
+    /// Whose account it is.
+    const CHANNEL: Channel;
+
+    /// Whether the channel works without any configured account: its addresses carry what is needed.
+    const OPTIONAL: bool = false;
+
+    /// What is wrong; `prefix` is the account's path in the settings.
+    fn complaints(&self, prefix: &str) -> Vec<Complaint>;
+
+    /// Makes the channel's provider.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    fn provider(
+        settings: &HttpSettings<Self>,
+        worker: &str,
+        clock: Clock,
+    ) -> Result<Arc<dyn Provider>, BuildError>;
+
+    /// The account's reports, with the provider's word; none by default.
+    ///
+    /// # Errors
+    /// What is wrong with the account.
+    fn report_source(&self, _client: &ClientSettings) -> Result<Option<ProviderSource>, String> {
+        Ok(None)
+    }
+
+    /// The sections for the generated reference.
+    fn describe() -> Vec<Section>;
+}
+
+/// `channels.<channel>` of a channel that speaks HTTP, as far as the channel itself reads it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, bound(deserialize = "A: Deserialize<'de>"))]
+pub struct HttpSettings<A> {
+    /// Accounts by name.
+    pub accounts: BTreeMap<String, A>,
+    /// The HTTP client.
+    pub client: ClientSettings,
+    /// The limit of one public IP address.
+    pub egress: Egress,
+}
+
+impl<A> Default for HttpSettings<A> {
+    fn default() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+            client: ClientSettings::default(),
+            egress: Egress::default(),
+        }
+    }
+}
+
+impl<A: HttpAccount> ChannelSettings for HttpSettings<A> {
+    const CHANNEL: Channel = A::CHANNEL;
+
+    fn in_use(&self) -> bool {
+        !A::OPTIONAL && !self.accounts.is_empty()
+    }
+
+    fn validate(&self) -> Vec<Complaint> {
+        let path = format!("channels.{}", A::CHANNEL);
         let mut complaints = Vec::new();
-        for (name, account) in &self.webhook.accounts {
-            let prefix = format!("channels.webhook.accounts.{name}");
-            complaints.extend(account.validate(&prefix));
+        for (name, account) in &self.accounts {
+            complaints.extend(account.complaints(&format!("{path}.accounts.{name}")));
         }
-        for (name, account) in &self.discord.accounts {
-            let prefix = format!("channels.discord.accounts.{name}");
-            complaints.extend(account.validate(&prefix));
+        if self.client.connect_timeout.0.is_zero() {
+            complaints.push(Complaint::new(
+                format!("{path}.client.connect_timeout"),
+                "is zero, so no connection could ever be made; write 10s",
+            ));
         }
-        for (name, account) in &self.alimtalk.accounts {
-            let prefix = format!("channels.alimtalk.accounts.{name}");
-            complaints.extend(account.validate(&prefix));
-        }
-        for (channel, egress) in [
-            ("webhook", &self.webhook.egress),
-            ("discord", &self.discord.egress),
-            ("apns", &self.apns.egress),
-            ("alimtalk", &self.alimtalk.egress),
-        ] {
-            complaints.extend(egress.validate(&format!("channels.{channel}.egress")));
-        }
-        for (name, account) in &self.apns.accounts {
-            let prefix = format!("channels.apns.accounts.{name}");
-            complaints.extend(account.validate(&prefix));
-        }
-        complaints.extend(self.apns.connection.validate("channels.apns.connection"));
-        for (channel, client) in [
-            ("webhook", &self.webhook.client),
-            ("discord", &self.discord.client),
-            ("alimtalk", &self.alimtalk.client),
-        ] {
-            if client.connect_timeout.0.is_zero() {
-                complaints.push(Complaint::new(
-                    format!("channels.{channel}.client.connect_timeout"),
-                    "is zero, so no connection could ever be made; write 10s",
-                ));
-            }
-        }
+        complaints.extend(self.egress.validate(&format!("{path}.egress")));
         complaints
+    }
+
+    fn provider(&self, worker: &str, clock: Clock) -> Result<Arc<dyn Provider>, BuildError> {
+        A::provider(self, worker, clock)
+    }
+
+    fn report_sources(&self) -> Result<Vec<NamedSource>, BuildError> {
+        let mut sources = Vec::new();
+        for (name, account) in &self.accounts {
+            let made = account.report_source(&self.client);
+            let source = made.map_err(|message| BuildError::Account {
+                channel: A::CHANNEL.as_str(),
+                account: name.clone(),
+                message,
+            })?;
+            sources.extend(source.map(|(provider, source)| (provider, name.clone(), source)));
+        }
+        Ok(sources)
+    }
+
+    fn describe() -> Vec<Section> {
+        A::describe()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::Settings;
 
     #[test]
     fn every_fault_is_reported_with_its_path() {
@@ -187,11 +225,11 @@ mod tests {
                 "channels.webhook.accounts.shop.secrets[1]",
                 "channels.webhook.accounts.shop.limits.per_second",
                 "channels.discord.accounts.fans.api_base",
+                "channels.discord.client.connect_timeout",
                 "channels.discord.egress.per_second",
                 "channels.apns.accounts.app.key",
                 "channels.apns.accounts.app.topic",
                 "channels.apns.connection.silence",
-                "channels.discord.client.connect_timeout",
             ]
         );
     }

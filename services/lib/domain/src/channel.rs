@@ -134,60 +134,105 @@ vocabulary!(
 );
 
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// How an address of a channel is written; decides how it is checked when it is published and which
+/// writings of it are one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressForm {
+    /// An `http` or `https` URL of the recipient's.
+    Url,
+    /// A Discord webhook: its URL, or `id/token`.
+    DiscordWebhook,
+    /// An APNs device token in hexadecimal digits.
+    DeviceToken,
+    /// A phone number, in any usual way to write it.
+    Phone,
+}
+
+/// What is fixed of a channel before any setting: one entry per channel, here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelFacts {
+    /// How its addresses are written.
+    pub address: AddressForm,
+    /// The platform an address has when nobody said.
+    pub platform: Platform,
+    /// How long a transactional notification stays useful when its publisher did not say, in
+    /// milliseconds. Bulk gets a day everywhere.
+    pub lifetime_ms: i64,
+    /// Whether it may carry advertising at all.
+    pub advertising: bool,
+    /// Whether each delivery costs money: such a channel is guarded against repeats unless the
+    /// settings say otherwise.
+    pub paid: bool,
+}
+
+impl ChannelFacts {
+    /// A free channel for every purpose, whose notifications keep for a day.
+    const fn new(address: AddressForm, platform: Platform) -> Self {
+        Self {
+            address,
+            platform,
+            lifetime_ms: DAY_MS,
+            advertising: true,
+            paid: false,
+        }
+    }
+}
 
 impl Channel {
-    /// How long a notification stays useful when its publisher did not say, in milliseconds.
-    ///
-    /// A transactional webhook is retried for a day, as receivers expect of Standard Webhooks;
-    /// a push finds a device that was off over night; a chat line on Discord is stale after an
-    /// hour; an AlimTalk keeps for the day its provider remembers idempotency keys; bulk gets a
-    /// day everywhere.
+    /// What is fixed of the channel.
     #[must_use]
-    pub const fn default_lifetime_ms(self, class: Class) -> i64 {
-        match (self, class) {
-            (Self::Discord, Class::Transactional) => HOUR_MS,
-            (Self::Webhook | Self::Apns | Self::AlimTalk, Class::Transactional)
-            | (Self::Webhook | Self::Discord | Self::Apns | Self::AlimTalk, Class::Bulk) => {
-                24 * HOUR_MS
-            }
+    pub const fn facts(self) -> ChannelFacts {
+        match self {
+            // Retried for a day, as receivers expect of Standard Webhooks.
+            Self::Webhook => ChannelFacts::new(AddressForm::Url, Platform::Server),
+            // A chat line is stale after an hour.
+            Self::Discord => ChannelFacts {
+                lifetime_ms: HOUR_MS,
+                ..ChannelFacts::new(AddressForm::DiscordWebhook, Platform::Server)
+            },
+            // A push finds a device that was off over night.
+            Self::Apns => ChannelFacts::new(AddressForm::DeviceToken, Platform::Ios),
+            // Keeps for the day its provider remembers idempotency keys. It carries information only:
+            // a provider that sees advertising there closes the sender's profile.
+            Self::AlimTalk => ChannelFacts {
+                advertising: false,
+                paid: true,
+                ..ChannelFacts::new(AddressForm::Phone, Platform::Phone)
+            },
         }
     }
 
-    /// The expiry of a notification accepted at `now`.
+    /// The expiry of a notification accepted at `now` whose publisher did not say.
     #[must_use]
     pub const fn default_expiry(self, class: Class, now: Timestamp) -> Timestamp {
-        Timestamp(now.0 + self.default_lifetime_ms(class))
+        let lifetime = match class {
+            Class::Transactional => self.facts().lifetime_ms,
+            Class::Bulk => DAY_MS,
+        };
+        Timestamp(now.0 + lifetime)
     }
 
-    /// Whether law and the channel's provider allow a purpose on it: AlimTalk carries information
-    /// only, and a provider that sees advertising there closes the sender's profile.
+    /// Whether law and the channel's provider allow a purpose on it.
     #[must_use]
     pub const fn takes(self, purpose: Purpose) -> bool {
-        match (self, purpose) {
-            (Self::AlimTalk, Purpose::Advertising) => false,
-            (Self::AlimTalk, Purpose::Transactional | Purpose::Informational)
-            | (Self::Webhook | Self::Discord | Self::Apns, _) => true,
+        match purpose {
+            Purpose::Advertising => self.facts().advertising,
+            Purpose::Transactional | Purpose::Informational => true,
         }
     }
 
     /// The platform an address of this channel has when nobody said.
     #[must_use]
     pub const fn default_platform(self) -> Platform {
-        match self {
-            Self::Webhook | Self::Discord => Platform::Server,
-            Self::Apns => Platform::Ios,
-            Self::AlimTalk => Platform::Phone,
-        }
+        self.facts().platform
     }
 
-    /// Whether each delivery costs money: such a channel is guarded against repeats unless the
-    /// settings say otherwise.
+    /// Whether each delivery costs money.
     #[must_use]
     pub const fn is_paid(self) -> bool {
-        match self {
-            Self::Webhook | Self::Discord | Self::Apns => false,
-            Self::AlimTalk => true,
-        }
+        self.facts().paid
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::channel::Channel;
+use crate::channel::{AddressForm, Channel};
 use crate::phone::Phone;
 
 /// SHA-256 over length-prefixed parts.
@@ -165,9 +165,11 @@ impl AddressId {
     /// that every way to write it is one address.
     #[must_use]
     pub fn derive(channel: &str, account: &str, address: &str) -> Self {
-        let phone = match Channel::parse(channel) {
-            Ok(Channel::AlimTalk) => Phone::parse(address).ok(),
-            Ok(_) | Err(_) => None,
+        let form = Channel::parse(channel).map(|channel| channel.facts().address);
+        let phone = match form {
+            Ok(AddressForm::Phone) => Phone::parse(address).ok(),
+            Ok(AddressForm::Url | AddressForm::DiscordWebhook | AddressForm::DeviceToken)
+            | Err(_) => None,
         };
         let normal = phone.as_ref().map_or(address.trim(), Phone::digits);
         let bytes = first16(&[channel.as_bytes(), account.as_bytes(), normal.as_bytes()]);

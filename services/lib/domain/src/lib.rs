@@ -18,7 +18,9 @@ pub mod reference;
 pub mod target;
 pub mod time;
 
-pub use channel::{Channel, Class, OnUncertain, Platform, Purpose, UnknownWord};
+pub use channel::{
+    AddressForm, Channel, ChannelFacts, Class, OnUncertain, Platform, Purpose, UnknownWord,
+};
 pub use content::Content;
 pub use control::{Act, Control, Scope};
 pub use delivery::{Address, Delivery, OrderKey};

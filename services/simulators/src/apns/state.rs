@@ -9,10 +9,11 @@ use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
-use super::credentials::{self, Credentials, CredentialsError};
+use super::credentials::{self, Credentials};
 use super::plan::Plan;
 use super::request::Refusal;
 use super::token::{self, KnownKey};
+use crate::authority::{Authority, AuthorityError};
 
 /// What every living connection is told to do at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +99,12 @@ pub(crate) struct Apns {
 const COMMANDS: usize = 16;
 
 impl Apns {
-    pub(crate) fn new(plan: Plan, dir: Option<&Path>) -> Result<Self, CredentialsError> {
-        let made = credentials::make(dir)?;
+    pub(crate) fn new(
+        plan: Plan,
+        authority: &Authority,
+        dir: Option<&Path>,
+    ) -> Result<Self, AuthorityError> {
+        let made = credentials::make(authority, dir)?;
         Ok(Self {
             plan: watch::channel(Arc::new(plan)).0,
             commands: broadcast::channel(COMMANDS).0,

@@ -43,7 +43,7 @@ async fn push(client: &Client, base: &str, change: &[(&str, &str)]) -> (StatusCo
 #[tokio::test]
 async fn a_request_without_a_token_is_refused_and_recorded() {
     let sim = start(Kind::Apns, |_| {}).await;
-    let base = sim.running()[0].push_url();
+    let base = sim.running()[0].tls_url();
     let (status, body) = push(&client(&sim), &base, &[]).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(body, json!({"reason": "MissingProviderToken"}));
@@ -86,7 +86,7 @@ async fn a_client_certificate_opens_the_rules_behind() {
         .http2_prior_knowledge()
         .build()
         .unwrap();
-    let base = sim.running()[0].push_url();
+    let base = sim.running()[0].tls_url();
     let (status, body) = push(&client, &base, &[]).await;
     assert_eq!(status, StatusCode::GONE);
     assert_eq!(body, json!({"reason": "Unregistered", "timestamp": 17}));

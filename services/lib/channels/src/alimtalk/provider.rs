@@ -24,7 +24,7 @@ use crate::provider::{
 };
 use crate::registry::BuildError;
 use crate::retry_after;
-use crate::settings::AlimTalkSettings;
+use crate::settings::HttpSettings;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// NHN asks for the character set, too.
@@ -63,7 +63,7 @@ impl AlimTalkProvider {
     /// # Errors
     /// [`BuildError`].
     pub fn new(
-        settings: &AlimTalkSettings,
+        settings: &HttpSettings<Account>,
         worker: &str,
         clock: Clock,
     ) -> Result<Self, BuildError> {

@@ -1,5 +1,7 @@
 //! `channels.apns.accounts.<name>` and `channels.apns.connection`.
 
+use std::collections::BTreeMap;
+
 use bongsu_domain::target::check_url;
 use bongsu_runtime::settings::Complaint;
 use bongsu_runtime::{Duration, Secret};
@@ -97,6 +99,18 @@ bongsu_runtime::settings! {
         /// A PEM file of certificate authorities to trust beside the system's.
         pub ca_file: Option<std::path::PathBuf> = None,
     }
+}
+
+/// `channels.apns`, as far as the channel itself reads it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApnsSettings {
+    /// Accounts by name. None by default: each has a credential.
+    pub accounts: BTreeMap<String, Account>,
+    /// How connections are kept.
+    pub connection: Connections,
+    /// The limit of one public IP address. Apple names none.
+    pub egress: limits::Egress,
 }
 
 impl Connections {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::classify::{self, Facts, Reaction};
-use super::config::{Account, Connections, Credential};
+use super::config::{Account, ApnsSettings, Connections, Credential};
 use super::payload::{self, Push};
 use super::token::{Renewal, Token, TokenSource};
 use super::transport::slots::Rules;
@@ -28,7 +28,6 @@ use crate::provider::{
 };
 use crate::registry::BuildError;
 use crate::retry_after;
-use crate::settings::ApnsSettings;
 
 const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
 const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");

@@ -24,7 +24,7 @@ use crate::provider::{
 };
 use crate::registry::BuildError;
 use crate::retry_after;
-use crate::settings::{DEFAULT_ACCOUNT, DiscordSettings};
+use crate::settings::{DEFAULT_ACCOUNT, HttpSettings};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -50,7 +50,11 @@ impl DiscordProvider {
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn new(settings: &DiscordSettings, worker: &str, clock: Clock) -> Result<Self, BuildError> {
+    pub fn new(
+        settings: &HttpSettings<Account>,
+        worker: &str,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
         let channel = Channel::Discord.as_str();
         // The host is the operator's choice, never the address's: no guard is needed.
         let client = client::build(&settings.client, Reach::Anywhere)

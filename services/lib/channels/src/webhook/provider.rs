@@ -21,7 +21,7 @@ use crate::provider::{
 };
 use crate::registry::BuildError;
 use crate::retry_after;
-use crate::settings::{DEFAULT_ACCOUNT, WebhookSettings};
+use crate::settings::{DEFAULT_ACCOUNT, HttpSettings};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ID: HeaderName = HeaderName::from_static(payload::HEADER_ID);
@@ -50,7 +50,11 @@ impl WebhookProvider {
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn new(settings: &WebhookSettings, worker: &str, clock: Clock) -> Result<Self, BuildError> {
+    pub fn new(
+        settings: &HttpSettings<Account>,
+        worker: &str,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
         let channel = Channel::Webhook.as_str();
         let make = |reach| {
             client::build(&settings.client, reach)

@@ -33,7 +33,7 @@ pub(crate) fn settings_for(twins: &Simulators) -> ApnsSettings {
     let mut settings = ApnsSettings::default();
     settings.connection.ca_file = Some(ca_file);
     let account = Account {
-        endpoint: twin.push_url(),
+        endpoint: twin.tls_url(),
         topic: "com.example.app".into(),
         key: Secret::new(credentials.key.clone()),
         key_id: credentials.key_id.clone(),

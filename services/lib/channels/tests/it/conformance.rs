@@ -1,77 +1,29 @@
-//! The same suite for every channel. A new channel adds its line to `setup`.
+//! The same suite for every channel.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
-use bongsu_channels::{Settings, build, discord, webhook};
+use bongsu_channels::{Settings, build};
 use bongsu_domain::{Channel, Delivery, Reason};
 use bongsu_runtime::Clock;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::server::{Reply, Server};
-use crate::{alimtalk_account, apns_account, attempt, delivery, http2};
+use crate::subject::subject;
+use crate::{attempt, delivery};
 
 const PATIENT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A provider whose account `test` reaches `base`, and an address there.
 fn setup(channel: Channel, base: &str) -> (Arc<dyn Provider>, String) {
+    let subject = subject(channel);
     let mut settings = Settings::default();
-    let address = match channel {
-        Channel::Webhook => {
-            let account = webhook::config::Account {
-                allow_private: true,
-                ..Default::default()
-            };
-            settings.webhook.accounts.insert("test".into(), account);
-            format!("{base}/hook/secret-part")
-        }
-        Channel::Discord => {
-            let account = discord::config::Account {
-                api_base: base.to_owned(),
-                ..Default::default()
-            };
-            settings.discord.accounts.insert("test".into(), account);
-            "123/secret-part".to_owned()
-        }
-        Channel::Apns => {
-            settings.apns.connection.ca_file = Some(http2::ca_file());
-            let account = apns_account(&base.replace("http://", "https://"));
-            settings.apns.accounts.insert("test".into(), account);
-            format!("{}5ec1e7", "0a".repeat(29))
-        }
-        Channel::AlimTalk => {
-            let accounts = &mut settings.alimtalk.accounts;
-            accounts.insert("test".into(), alimtalk_account(base));
-            "010-1234-5678".to_owned()
-        }
-    };
+    (subject.account)(&mut settings, base);
     let provider = build(channel, &settings, "worker-1", Clock::system()).unwrap();
-    (provider, address)
-}
-
-/// The answer of a provider that took one request.
-fn taken(channel: Channel) -> Reply {
-    match channel {
-        Channel::Webhook | Channel::Discord | Channel::Apns => Reply::answer(204, "", ""),
-        Channel::AlimTalk => Reply::answer(
-            200,
-            "",
-            r#"{"common":{"authCode":"A000"},"data":{"code":"A000","data":{"destinations":[
-                {"to":"01012345678","msgKey":"k","code":"A000"}]}}}"#,
-        ),
-    }
-}
-
-/// What a success without a readable body means: for most it is one, a dealer of AlimTalk says in
-/// the body whether it is.
-fn success_without_a_word(channel: Channel) -> AttemptResult {
-    match channel {
-        Channel::Webhook | Channel::Discord | Channel::Apns => AttemptResult::Accepted,
-        Channel::AlimTalk => AttemptResult::Unknown,
-    }
+    (provider, (subject.address)(base))
 }
 
 async fn one(channel: Channel, reply: Reply, patience: Duration) -> (AttemptResult, Server) {
@@ -84,7 +36,7 @@ async fn one(channel: Channel, reply: Reply, patience: Duration) -> (AttemptResu
 #[tokio::test]
 async fn an_accepted_request_says_who_sends_it() {
     for channel in Channel::ALL {
-        let (result, server) = one(*channel, taken(*channel), PATIENT).await;
+        let (result, server) = one(*channel, subject(*channel).taken, PATIENT).await;
         assert_eq!(result, AttemptResult::Accepted, "{channel}");
         let request = server.requests().remove(0).to_lowercase();
         for line in [
@@ -101,7 +53,7 @@ async fn an_accepted_request_says_who_sends_it() {
 #[tokio::test]
 async fn results_come_in_the_order_of_the_batch() {
     for channel in Channel::ALL {
-        let good = Server::start_for(*channel, taken(*channel)).await;
+        let good = Server::start_for(*channel, subject(*channel).taken).await;
         let (provider, address) = setup(*channel, &good.url());
         let bad = "not an address";
         let deliveries: Vec<Delivery> = (0..20)
@@ -241,7 +193,7 @@ async fn a_huge_or_endless_body_does_not_hold_an_accepted_delivery() {
         let started = Instant::now();
         assert_eq!(
             one(*channel, huge, PATIENT).await.0,
-            success_without_a_word(*channel)
+            subject(*channel).wordless
         );
         assert!(started.elapsed() < Duration::from_secs(2), "{channel}");
 
@@ -249,7 +201,7 @@ async fn a_huge_or_endless_body_does_not_hold_an_accepted_delivery() {
         let started = Instant::now();
         assert_eq!(
             one(*channel, Reply::Drip(head), PATIENT).await.0,
-            success_without_a_word(*channel)
+            subject(*channel).wordless
         );
         assert!(started.elapsed() < Duration::from_secs(4), "{channel}");
     }
@@ -271,7 +223,7 @@ async fn an_answer_that_is_no_http_is_unknown() {
 #[tokio::test]
 async fn connections_are_used_again() {
     for channel in Channel::ALL {
-        let server = Server::start_for(*channel, taken(*channel)).await;
+        let server = Server::start_for(*channel, subject(*channel).taken).await;
         let (provider, address) = setup(*channel, &server.url());
         for i in 0..5 {
             let delivery = delivery(*channel, &address, &format!("e{i}"));

@@ -10,6 +10,7 @@ mod conformance;
 mod discord;
 mod http2;
 mod server;
+mod subject;
 mod tls;
 mod twins;
 mod webhook;

@@ -48,10 +48,7 @@ impl Server {
 
     /// Starts one that a channel can reach: over TLS and HTTP/2 where it speaks nothing else.
     pub(crate) async fn start_for(channel: Channel, reply: Reply) -> Self {
-        let http2 = match channel {
-            Channel::Webhook | Channel::Discord | Channel::AlimTalk => false,
-            Channel::Apns => true,
-        };
+        let http2 = crate::subject::subject(channel).http2;
         Self::start_with(reply, http2).await
     }
 

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use bongsu_channels::provider::{AttemptResult, Provider, ThrottleScope};
-use bongsu_channels::{Settings, build, discord, webhook};
+use bongsu_channels::provider::{AttemptResult, Provider};
+use bongsu_channels::{Settings, build};
 use bongsu_domain::{Channel, Delivery, Reason};
 use bongsu_runtime::Clock;
 use bongsu_simulators::simulators::{Instance, Settings as Twins};
 use bongsu_simulators::{Faults, Kind, Simulators};
 use std::sync::Arc;
 
-use crate::{alimtalk_account, apns, attempt, delivery};
+use crate::subject::subject;
+use crate::{attempt, delivery};
 
 const PATIENT: Duration = Duration::from_secs(5);
 
@@ -24,35 +25,15 @@ async fn start(channel: Channel, faults: Faults) -> (Simulators, Arc<dyn Provide
     })
     .await
     .unwrap();
-    let base = twins.running()[0].url();
     let mut settings = Settings::default();
-    if channel == Channel::Apns {
-        settings.apns = apns::settings_for(&twins);
-    }
-    let account = webhook::config::Account {
-        allow_private: true,
-        ..Default::default()
-    };
-    settings.webhook.accounts.insert("test".into(), account);
-    let accounts = &mut settings.alimtalk.accounts;
-    accounts.insert("test".into(), alimtalk_account(&base));
-    let account = discord::config::Account {
-        api_base: base,
-        ..Default::default()
-    };
-    settings.discord.accounts.insert("test".into(), account);
+    (subject(channel).twin_account)(&mut settings, &twins);
     let provider = build(channel, &settings, "worker-1", Clock::system()).unwrap();
     (twins, provider)
 }
 
 /// Delivery number `seq` to the twin, as a publisher writes it who wants order to be checked.
 fn numbered(channel: Channel, twins: &Simulators, seq: u64) -> Delivery {
-    let address = match channel {
-        Channel::Webhook => format!("{}/hook/a", twins.running()[0].url()),
-        Channel::Discord => "123/token".to_owned(),
-        Channel::Apns => "0a".repeat(32),
-        Channel::AlimTalk => "01012345678".to_owned(),
-    };
+    let address = (subject(channel).address)(&twins.running()[0].url());
     let mut delivery = delivery(channel, &address, &format!("e{seq}"));
     delivery.content.data.insert("seq".into(), seq.to_string());
     delivery.content.body = Some(format!("line {seq} [#e{seq} s {seq}]"));
@@ -92,8 +73,8 @@ async fn a_twin_knows_whom_and_what_it_got() {
         });
         let report = twins.running()[0].report();
         let counted = (report.accepted, report.duplicates, report.order_violations);
-        // A dealer of AlimTalk recognises the second copy by its key and answers so.
-        let copies = u64::from(*channel != Channel::AlimTalk);
+        // Who recognises a second copy by its key answers so.
+        let copies = u64::from(!subject(*channel).dedupes);
         assert_eq!(counted, (3, copies, 1), "{channel}");
     }
 }
@@ -103,10 +84,7 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
     let plan = Faults::default;
     for channel in Channel::ALL {
         let wait = Some(Duration::from_secs(3));
-        let limited = match channel {
-            Channel::Webhook | Channel::Discord | Channel::Apns => ThrottleScope::Address,
-            Channel::AlimTalk => ThrottleScope::Account,
-        };
+        let subject = subject(*channel);
         for (faults, expected) in [
             (
                 Faults {
@@ -144,9 +122,8 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
                     ..plan()
                 },
                 AttemptResult::Throttled {
-                    // Apple names no time.
-                    retry_after: wait.filter(|_| *channel != Channel::Apns),
-                    scope: limited,
+                    retry_after: wait.filter(|_| subject.tells_wait),
+                    scope: subject.throttled,
                 },
             ),
         ] {

@@ -1,0 +1,86 @@
+//! Accounts of the simulators, one function per channel that needs one.
+
+use anyhow::Context as _;
+use bongsu_runtime::Secret;
+use bongsu_simulators::simulators::Running;
+use bongsu_simulators::{Kind, Simulators};
+
+use crate::config::Config;
+
+/// Adds the account `default` of every simulator that runs, unless the settings have one. The file of
+/// the simulators' authority is to be kept until the providers are made.
+pub(super) fn add(
+    config: &mut Config,
+    simulators: &Simulators,
+) -> anyhow::Result<tempfile::NamedTempFile> {
+    let authority = tempfile::NamedTempFile::new().context("a file for the authority")?;
+    for twin in simulators.running() {
+        std::fs::write(authority.path(), twin.authority()).context("writing the authority")?;
+        match twin.kind() {
+            Kind::Webhook => webhook(config),
+            Kind::Discord => discord(config, twin),
+            Kind::Apns => apns(config, twin, authority.path())?,
+            Kind::AlimTalk => alimtalk(config, twin)?,
+        }
+    }
+    Ok(authority)
+}
+
+fn webhook(config: &mut Config) {
+    let accounts = &mut config.channels.webhook.accounts;
+    accounts
+        .entry("default".to_owned())
+        .or_default()
+        .allow_private = true;
+}
+
+fn discord(config: &mut Config, twin: &Running) {
+    let accounts = &mut config.channels.discord.accounts;
+    accounts.entry("default".to_owned()).or_default().api_base = twin.url();
+}
+
+fn apns(config: &mut Config, twin: &Running, authority: &std::path::Path) -> anyhow::Result<()> {
+    let credentials = twin.credentials().context("it has no credentials")?;
+    let apns = &mut config.channels.apns;
+    apns.connection.ca_file = Some(authority.to_owned());
+    let account = bongsu_channels::apns::config::Account {
+        endpoint: twin.tls_url(),
+        topic: "com.example.app".to_owned(),
+        key: Secret::new(credentials.key.clone()),
+        key_id: credentials.key_id.clone(),
+        team_id: credentials.team_id.clone(),
+        ..Default::default()
+    };
+    apns.accounts.insert("default".to_owned(), account);
+    Ok(())
+}
+
+/// Its reports come back to the gateway.
+fn alimtalk(config: &mut Config, twin: &Running) -> anyhow::Result<()> {
+    use bongsu_channels::alimtalk::config::{Account, ReportMode};
+    use bongsu_channels::alimtalk::template::Template;
+    use bongsu_simulators::alimtalk;
+
+    let mut account = Account {
+        api_base: twin.url(),
+        api_key: Secret::new("development"),
+        sender_key: "0".repeat(40),
+        reference_secret: Secret::new("development-only"),
+        ..Account::default()
+    };
+    account.reports.mode = ReportMode::Webhook;
+    account.reports.secret = Secret::new("development-only");
+    let free = Template {
+        text: "#{text}".to_owned(),
+        ..Template::default()
+    };
+    account.templates.insert("free".to_owned(), free);
+    let mut plan = alimtalk::Plan::default();
+    plan.reports.mode = alimtalk::ReportMode::Webhook;
+    plan.reports.secret = "development-only".to_owned();
+    plan.reports.url = format!("http://{}/v1/reports/bizgo/default", config.gateway.listen);
+    twin.set_dealer(plan)?;
+    let accounts = &mut config.channels.alimtalk.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+    Ok(())
+}

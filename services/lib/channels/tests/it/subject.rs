@@ -1,0 +1,122 @@
+//! What the suites of all channels must know of each: one entry per channel, and the only place of
+//! theirs that a new channel changes.
+
+use bongsu_channels::provider::{AttemptResult, ThrottleScope};
+use bongsu_channels::{Settings, discord, webhook};
+use bongsu_domain::Channel;
+use bongsu_simulators::Simulators;
+
+use crate::server::Reply;
+use crate::{alimtalk_account, apns, apns_account, http2};
+
+/// A channel as the suites see it.
+pub(crate) struct Subject {
+    /// Adds the account `test`, which reaches a server at this base, to the settings.
+    pub(crate) account: fn(&mut Settings, &str),
+    /// The same for the channel's own twin.
+    pub(crate) twin_account: fn(&mut Settings, &Simulators),
+    /// An address at this base; what is secret of it holds `secret-part` or `5ec1e7`.
+    pub(crate) address: fn(&str) -> String,
+    /// The answer of a provider that took one request.
+    pub(crate) taken: Reply,
+    /// What a success without a readable body means: for most it is one, some say in the body
+    /// whether it is.
+    pub(crate) wordless: AttemptResult,
+    /// Whether it speaks TLS and HTTP/2 only.
+    pub(crate) http2: bool,
+    /// Whom a 429 concerns.
+    pub(crate) throttled: ThrottleScope,
+    /// Whether a 429 of the twin says how long to wait.
+    pub(crate) tells_wait: bool,
+    /// Whether the twin recognises a second copy.
+    pub(crate) dedupes: bool,
+}
+
+impl Subject {
+    /// A channel over plain HTTP whose provider says all with its status and serves one address at a
+    /// time.
+    fn new(
+        account: fn(&mut Settings, &str),
+        twin_account: fn(&mut Settings, &Simulators),
+        address: fn(&str) -> String,
+    ) -> Self {
+        Self {
+            account,
+            twin_account,
+            address,
+            taken: Reply::answer(204, "", ""),
+            wordless: AttemptResult::Accepted,
+            http2: false,
+            throttled: ThrottleScope::Address,
+            tells_wait: true,
+            dedupes: false,
+        }
+    }
+}
+
+/// The entry of a channel.
+pub(crate) fn subject(channel: Channel) -> Subject {
+    match channel {
+        Channel::Webhook => Subject::new(
+            |settings, _| webhook(settings),
+            |settings, _| webhook(settings),
+            |base| format!("{base}/hook/secret-part"),
+        ),
+        Channel::Discord => Subject::new(
+            discord,
+            |settings, twins| discord(settings, &twins.running()[0].url()),
+            |_| "123/secret-part".to_owned(),
+        ),
+        Channel::Apns => Subject {
+            http2: true,
+            // Apple names no time.
+            tells_wait: false,
+            ..Subject::new(
+                |settings, base| {
+                    settings.apns.connection.ca_file = Some(http2::ca_file());
+                    let account = apns_account(&base.replace("http://", "https://"));
+                    settings.apns.accounts.insert("test".into(), account);
+                },
+                |settings, twins| settings.apns = apns::settings_for(twins),
+                |_| format!("{}5ec1e7", "0a".repeat(29)),
+            )
+        },
+        Channel::AlimTalk => Subject {
+            taken: Reply::answer(
+                200,
+                "",
+                r#"{"common":{"authCode":"A000"},"data":{"code":"A000","data":{"destinations":[
+                    {"to":"01012345678","msgKey":"k","code":"A000"}]}}}"#,
+            ),
+            wordless: AttemptResult::Unknown,
+            throttled: ThrottleScope::Account,
+            dedupes: true,
+            ..Subject::new(
+                alimtalk,
+                |settings, twins| alimtalk(settings, &twins.running()[0].url()),
+                |_| "010-1234-5678".to_owned(),
+            )
+        },
+    }
+}
+
+fn webhook(settings: &mut Settings) {
+    let account = webhook::config::Account {
+        allow_private: true,
+        ..Default::default()
+    };
+    settings.webhook.accounts.insert("test".into(), account);
+}
+
+fn discord(settings: &mut Settings, base: &str) {
+    let account = discord::config::Account {
+        api_base: base.to_owned(),
+        ..Default::default()
+    };
+    settings.discord.accounts.insert("test".into(), account);
+}
+
+fn alimtalk(settings: &mut Settings, base: &str) {
+    let account = alimtalk_account(base);
+    settings.alimtalk.accounts.insert("test".into(), account);
+}
