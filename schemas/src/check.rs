@@ -2,8 +2,8 @@
 
 use bongsu_domain::limits;
 use bongsu_domain::{
-    Address, AddressId, Channel, Class, Event, FaultCode, Faults, OnUncertain, Ordering, Platform,
-    Purpose, Recipient, Timestamp,
+    Address, AddressId, Channel, Class, Consent, Event, FaultCode, Faults, OnUncertain, Ordering,
+    Platform, Purpose, Recipient, Timestamp,
 };
 
 use crate::records::{self, NotificationEvent};
@@ -313,7 +313,35 @@ fn check_recipient(faults: &mut Faults, field: &str, r: &records::Recipient) -> 
         time_zone: r.time_zone.clone(),
         country: r.country.clone(),
         locale: r.locale.clone(),
+        consents: check_consents(faults, field, &r.consents),
     }
+}
+
+fn check_consents(faults: &mut Faults, field: &str, words: &[String]) -> Vec<Consent> {
+    let mut consents: Vec<Consent> = words
+        .iter()
+        .take(Consent::ALL.len())
+        .enumerate()
+        .filter_map(|(i, word)| match Consent::parse(word) {
+            Ok(consent) => Some(consent),
+            Err(e) => {
+                let field = format!("{field}.consents[{i}]");
+                faults.add(field, FaultCode::UnknownWord, e.to_string());
+                None
+            }
+        })
+        .collect();
+    if words.len() > Consent::ALL.len() {
+        let message = format!("has {} words; each is named once", words.len());
+        faults.add(
+            format!("{field}.consents"),
+            FaultCode::Contradiction,
+            message,
+        );
+    }
+    consents.sort_unstable();
+    consents.dedup();
+    consents
 }
 
 fn check_address(faults: &mut Faults, field: &str, a: &records::Address) -> Option<Address> {

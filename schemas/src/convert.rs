@@ -3,7 +3,8 @@
 use bongsu_domain::identity::{digest, hash64};
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, DeliveryId, Fault, FaultCode,
-    OnUncertain, Ordering, OutcomeId, Platform, Purpose, Reason, Settled, Timestamp,
+    OnUncertain, Ordering, OutcomeId, Platform, Purpose, Reason, RecipientTerms, Settled,
+    Timestamp,
 };
 
 use crate::records::{self, Delivery, NotificationEvent, Receipt};
@@ -51,9 +52,15 @@ pub fn event_hash(event: &NotificationEvent) -> u64 {
         expires_at: None,
         ..event.clone()
     };
-    let text = serde_json::to_vec(&without_expiry).unwrap_or_default();
-    hash64(&[&text])
+    let text = serde_json::to_string(&without_expiry).unwrap_or_default();
+    // A field added later and left out by the publisher must not change the hash of an event that an
+    // older version has noted. Inside a JSON string no quote stands bare, so this finds fields only.
+    let text = text.replace(NO_CONSENTS, "");
+    hash64(&[text.as_bytes()])
 }
+
+/// How JSON writes a recipient's empty list of consents, the comma before it included.
+const NO_CONSENTS: &str = ",\"consents\":[]";
 
 /// Hash of (sender, event id), and of the schedule that released it: what makes a repeat a repeat.
 #[must_use]
@@ -99,6 +106,11 @@ pub fn delivery_from_record(r: Delivery) -> Result<bongsu_domain::Delivery, Faul
         purpose: word("purpose", Purpose::parse(&r.purpose))?,
         category: r.category,
         recipient: r.recipient,
+        terms: RecipientTerms {
+            time_zone: r.time_zone,
+            country: r.country,
+            night_consent: r.night_consent,
+        },
         address: Address {
             channel,
             address: r.address,
@@ -291,5 +303,34 @@ pub const fn reason_of(code: FaultCode) -> Reason {
         | FaultCode::UnknownWord
         | FaultCode::TooLarge
         | FaultCode::Contradiction => Reason::InvalidEvent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_without_consents_keeps_the_hash_an_older_version_noted() {
+        let mut event = NotificationEvent {
+            id: "e".to_owned(),
+            ..NotificationEvent::default()
+        };
+        event.target.recipients = vec![records::Recipient::default(); 2];
+        event.content.body = Some(NO_CONSENTS.to_owned());
+        let text = serde_json::to_string(&event).unwrap_or_default();
+        let (before, after) = (
+            text.matches(NO_CONSENTS).count(),
+            text.matches("consents").count(),
+        );
+        assert_eq!(
+            (before, after),
+            (2, 3),
+            "the text that looks like it is left alone"
+        );
+        let older = text.replace("\"locale\":null,\"consents\":[]", "\"locale\":null");
+        assert_eq!(event_hash(&event), hash64(&[older.as_bytes()]));
+        event.target.recipients[0].consents = vec!["advertising".to_owned()];
+        assert_ne!(event_hash(&event), hash64(&[older.as_bytes()]));
     }
 }

@@ -75,6 +75,9 @@ pub struct Recipient {
     /// BCP 47 locale, for templates.
     #[serde(default)]
     pub locale: Option<String>,
+    /// What the recipient agreed to: advertising, advertising_night.
+    #[serde(default)]
+    pub consents: Vec<String>,
 }
 
 /// Whom to reach: inline recipients, or a stored audience.
@@ -290,6 +293,9 @@ pub struct Delivery {
     /// The publisher's own labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether the recipient agreed to advertising at night.
+    #[serde(default)]
+    pub night_consent: bool,
 }
 
 /// Bongsu's answer on the results topic: what became of an event, an attempt or a delivery. Readers upsert by receipt_id.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bongsu_schemas::{AvroRecord, Codec, Framing};
+use bongsu_schemas::{AvroRecord, Codec, Framing, SchemaRef};
 
 use crate::sample;
 
@@ -33,11 +33,43 @@ fn pin<T: AvroRecord>(record: &T, fingerprint: u64, golden: &str) {
     assert_eq!(confluent, format!("0001020304{}", golden.trim()));
 }
 
+/// Bytes that an older version wrote, and its schema.
+fn read_older<T: AvroRecord>(fingerprint: u64, schema: &str, golden: &str) -> T {
+    let codec = Codec::default();
+    let reference = SchemaRef::Fingerprint(fingerprint);
+    codec.learn(reference, schema).unwrap();
+    let text = format!("c301{}{}", hex(&fingerprint.to_le_bytes()), golden.trim());
+    let bytes: Vec<u8> = (0..text.len() / 2)
+        .map(|i| u8::from_str_radix(text.get(2 * i..2 * i + 2).unwrap(), 16).unwrap())
+        .collect();
+    codec.decode(&bytes).unwrap()
+}
+
+#[test]
+fn events_and_deliveries_of_older_versions_are_read() {
+    let mut event = sample::event();
+    event.target.recipients[0].consents.clear();
+    let older = read_older(
+        0xf5f5_1994_f7e9_e41d,
+        include_str!("../golden/event.1.avsc"),
+        include_str!("../golden/event.1.hex"),
+    );
+    assert_eq!(event, older);
+    let mut delivery = sample::delivery();
+    delivery.night_consent = false;
+    let older = read_older(
+        0xfd0a_0c99_0ff5_456a,
+        include_str!("../golden/delivery.1.avsc"),
+        include_str!("../golden/delivery.1.hex"),
+    );
+    assert_eq!(delivery, older);
+}
+
 #[test]
 fn an_event_keeps_its_bytes() {
     pin(
         &sample::event(),
-        0xf5f5_1994_f7e9_e41d,
+        0xa275_de15_f37b_2388,
         include_str!("../golden/event.hex"),
     );
 }
@@ -46,7 +78,7 @@ fn an_event_keeps_its_bytes() {
 fn a_delivery_keeps_its_bytes() {
     pin(
         &sample::delivery(),
-        0xfd0a_0c99_0ff5_456a,
+        0x0f1e_ed91_1f81_e227,
         include_str!("../golden/delivery.hex"),
     );
 }

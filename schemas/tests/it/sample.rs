@@ -29,6 +29,7 @@ pub(crate) fn event() -> NotificationEvent {
                     ..Address::default()
                 }],
                 time_zone: Some("Asia/Seoul".into()),
+                consents: vec!["advertising".into()],
                 ..Recipient::default()
             }],
             audience: None,
@@ -73,6 +74,7 @@ pub(crate) fn delivery() -> Delivery {
         expires_at: Millis(1_760_003_600_000),
         on_uncertain: "resend".into(),
         worker_id: Some("fanout-0".into()),
+        night_consent: true,
         ..Delivery::default()
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bongsu_domain::Channel;
+use bongsu_policy::Rules;
+use bongsu_runtime::settings::SettingsError;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::lookup::Found;
 use bongsu_schemas::{Codec, SchemaLookup, SchemaRef, Topics};
@@ -28,6 +30,7 @@ pub(crate) struct World {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) worker_id: Arc<str>,
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// Connects to the Kafka of the settings.
@@ -42,7 +45,9 @@ impl World {
             "" => format!("{}-{}", host(), std::process::id()),
             given => given.to_owned(),
         };
+        let rules = config.rules.rules().map_err(SettingsError)?;
         Ok(Self {
+            rules: Arc::new(rules),
             topics: Topics::new(config.topics.prefix.clone()),
             config: Arc::new(config),
             cluster,
@@ -141,6 +146,8 @@ impl World {
             health: self.health.clone(),
             worker_id: Arc::clone(&self.worker_id),
             channels: self.config.active_channels(),
+            rules: Arc::clone(&self.rules),
+            fits: bongsu_channels::too_large,
         };
         let settings = self.config.fanout.clone();
         tasks.spawn(
@@ -179,6 +186,7 @@ impl World {
             schemas: Arc::clone(schemas),
             channel,
             provider,
+            rules: Arc::clone(&self.rules),
             clock: self.clock,
             metrics: self.metrics.clone(),
             health: self.health.clone(),

@@ -9,6 +9,8 @@ use bongsu_runtime::telemetry::LogFormat;
 use bongsu_runtime::{Duration, settings};
 use serde::{Deserialize, Serialize};
 
+use crate::rules::RuleSettings;
+
 settings! {
     /// Topics: names, number of partitions, copies, retention.
     pub struct TopicSettings {
@@ -59,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) ledger: bongsu_ledger::Settings,
     pub(crate) store: bongsu_store::Settings,
     pub(crate) channels: bongsu_channels::Settings,
+    pub(crate) rules: RuleSettings,
     pub(crate) process: ProcessSettings,
 }
 
@@ -104,6 +107,9 @@ impl Config {
             if wrong {
                 faults.push(Complaint::new(format!("topics.{key}"), message));
             }
+        }
+        if let Err(wrong) = self.rules.rules() {
+            faults.extend(wrong);
         }
         if self.active_channels().is_empty() {
             let message = "is empty, so nothing could ever be sent; name a channel";
@@ -174,7 +180,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let services: [(&str, &str, Vec<KeyDoc>); 8] = [
+    let services: [(&str, &str, Vec<KeyDoc>); 9] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -196,6 +202,11 @@ pub(crate) fn reference() -> String {
             "dispatch.repeat_guard",
             "Holding back what is said too often to one address.",
             bongsu_dispatch::guard::GuardSettings::describe(),
+        ),
+        (
+            "rules",
+            "What law and providers ask of advertising.",
+            RuleSettings::describe(),
         ),
         (
             "ledger",

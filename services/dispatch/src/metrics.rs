@@ -58,6 +58,8 @@ instruments! {
         in_lane: UpDownCounter<i64> = "bongsu_deliveries_parked" of "deliveries" by [channel, class], alert "when rising for an hour";
         /// Deliveries that wait because a person stopped their scope; returns to zero.
         stopped: UpDownCounter<i64> = "bongsu_deliveries_stopped" of "deliveries" by [channel, class], alert "when a stop was forgotten";
+        /// Times a delivery was told to wait because it is advertising and night where its recipient is.
+        held_by_night: Counter<u64> = "bongsu_deliveries_held_by_night" of "starts" by [channel, class], alert "";
         /// Age of the oldest unsettled delivery of a partition; zero when there is none.
         watermark_age: Gauge<f64> = "bongsu_watermark_age_seconds" of "seconds" by [channel, class, partition], alert "above the time a delivery may wait";
         /// From the event's broker time to the outcome, by the address's platform and app.
@@ -264,6 +266,11 @@ impl DispatchMetrics {
     #[must_use]
     pub fn in_lane(&self) -> Share {
         Share::new(self.on.in_lane.clone(), self.labels.to_vec())
+    }
+
+    /// Deliveries may not start before the day.
+    pub fn held_by_night(&self, starts: u64) {
+        self.on.held_by_night.add(starts, &self.labels);
     }
 
     /// A partition's part of the deliveries that a stop holds.

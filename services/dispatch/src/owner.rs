@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_domain::{Delivery, Timestamp};
-use bongsu_policy::{Packing, Sequencer};
+use bongsu_policy::{Nights, Packing, Sequencer};
 use bongsu_schemas::SchemaRef;
 use bongsu_stream::port::{Committed, Record};
 use futures_util::FutureExt;
@@ -147,6 +147,7 @@ pub struct Owner {
     receipts: FuturesUnordered<BoxFuture<'static, Acknowledged>>,
     permit: Option<BoxFuture<'static, Option<Permit>>>,
     switch: StopSwitch,
+    nights: Nights,
     lane: Lane,
     notes: Notes,
     guard: Option<Guard>,
@@ -196,6 +197,7 @@ impl Owner {
         let batching = shared.provider.batching();
         let jitter = Jitter::new(shared.seed ^ u64::from(partition.unsigned_abs()));
         let switch = shared.switch.clone();
+        let nights = shared.nights.clone();
         let gauges = Gauges {
             held: shared.metrics.held(),
             in_lane: shared.metrics.in_lane(),
@@ -215,6 +217,7 @@ impl Owner {
             receipts: FuturesUnordered::new(),
             permit: None,
             switch,
+            nights,
             lane: Lane::default(),
             notes: Notes::default(),
             guard: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
 use bongsu_domain::{Channel, Class};
+use bongsu_policy::{Nights, Rules};
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
 use bongsu_stream::port::{Cluster, GroupOptions, Producer, Reset};
@@ -40,6 +41,8 @@ pub struct Resources {
     pub channel: Channel,
     /// The way to its provider.
     pub provider: Arc<dyn Provider>,
+    /// What law and providers ask of advertising.
+    pub rules: Arc<Rules>,
     /// Time.
     pub clock: Clock,
     /// Instruments.
@@ -238,6 +241,7 @@ fn shared(
         pacing: Arc::clone(&common.pacing),
         guard: settings.repeat_guard.limit(channel),
         switch: common.switch.clone(),
+        nights: Nights::new(Arc::clone(&resources.rules), channel),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),
         room: Arc::new(Notify::new()),

@@ -534,8 +534,8 @@ impl ClassLoop {
                         expander.expand(&record, &accepted.raw, &accepted.event, &recipients);
                     if let Ok(expanded) = &expanded {
                         metrics.expanded(expanded.deliveries);
-                        for _ in 0..expanded.unavailable {
-                            metrics.refused(Reason::NotAvailable.as_str());
+                        for reason in &expanded.refused {
+                            metrics.refused(reason.as_str());
                         }
                     }
                     let offset = record.offset;

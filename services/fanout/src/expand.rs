@@ -1,12 +1,15 @@
 //! From a checked event to its records: pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
-    Address, Channel, ContentHash, DeliveryId, Event, Ordering, Reason, Recipient, Settled,
-    Timestamp, partition_of,
+    Address, Channel, Consent, Content, ContentHash, DeliveryId, Event, Ordering, Reason,
+    Recipient, Settled, Timestamp, partition_of,
 };
+use bongsu_policy::Rules;
+use bongsu_policy::rules::{Advertising, Marking};
 use bongsu_schemas::convert::{Source, content_hash, event_receipt};
 use bongsu_schemas::{Codec, Delivery, EncodeError, NotificationEvent, Topics, headers, records};
 use bongsu_stream::port::{Headers, Outgoing, Record};
@@ -23,7 +26,16 @@ pub struct Expander {
     pub worker_id: Arc<str>,
     /// The channels that have topics; no delivery is made for another.
     pub channels: Vec<Channel>,
+    /// What law and providers ask of advertising.
+    pub rules: Arc<Rules>,
+    /// Which contents a channel takes.
+    pub fits: ContentCheck,
 }
+
+/// Why a channel can never take a content, in words for the publisher; none when it may. Each
+/// channel brings its own; only what holds for every account and address is said here. The last
+/// argument forbids cutting what is too long.
+pub type ContentCheck = fn(Channel, &Content, bool) -> Option<String>;
 
 /// The records of one event.
 #[derive(Debug, Default)]
@@ -32,14 +44,92 @@ pub struct Expanded {
     pub records: Vec<Outgoing>,
     /// How many of them are deliveries.
     pub deliveries: usize,
-    /// How many recipients were refused for want of an address.
-    pub unavailable: usize,
+    /// Why recipients were refused, one entry each.
+    pub refused: Vec<Reason>,
+}
+
+/// Why a recipient, or one channel of it, gets nothing.
+type Refusal = (Reason, String);
+
+/// The contents of one event, each made once: as published, and as the law wants it.
+struct Contents<'a> {
+    event: &'a Event,
+    plain: Rendered<'a>,
+    marked: Option<(Marking<'a>, Rendered<'a>)>,
+    fits: ContentCheck,
+}
+
+/// One content with what is known of it.
+struct Rendered<'a> {
+    content: Cow<'a, Content>,
+    hash: ContentHash,
+    /// What each planned channel says of it, once asked.
+    faults: Vec<(Channel, Option<String>)>,
+}
+
+impl<'a> Rendered<'a> {
+    fn new(content: Cow<'a, Content>) -> Self {
+        Self {
+            hash: content_hash(&content),
+            content,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl<'a> Contents<'a> {
+    fn new(event: &'a Event, fits: ContentCheck) -> Self {
+        Self {
+            event,
+            plain: Rendered::new(Cow::Borrowed(&event.content)),
+            marked: None,
+            fits,
+        }
+    }
+
+    /// What is said on a channel, under a recipient's law.
+    fn on(
+        &mut self,
+        channel: Channel,
+        advertising: &Advertising<'a>,
+    ) -> Result<(&Content, ContentHash), Refusal> {
+        let whole = matches!(advertising, Advertising::Marked(_));
+        let rendered = match advertising {
+            Advertising::Refused(reason, why) => return Err((*reason, (*why).to_owned())),
+            Advertising::AsItIs => &mut self.plain,
+            Advertising::Marked(marking) => {
+                if !marking.is_in_override(&self.event.content, channel) {
+                    let why = format!(
+                        "the override for {channel} is advertising without `{}` or without `{}`",
+                        marking.mark, marking.closing
+                    );
+                    return Err((Reason::MarkingMissing, why));
+                }
+                let known = self.marked.take().filter(|(known, _)| known == marking);
+                let marked = known.unwrap_or_else(|| {
+                    let content = Cow::Owned(marking.apply(&self.event.content));
+                    (*marking, Rendered::new(content))
+                });
+                &mut self.marked.insert(marked).1
+            }
+        };
+        let known = rendered.faults.iter().position(|(c, _)| *c == channel);
+        let at = known.unwrap_or_else(|| {
+            let fault = (self.fits)(channel, &rendered.content, whole);
+            rendered.faults.push((channel, fault));
+            rendered.faults.len() - 1
+        });
+        if let Some((_, Some(why))) = rendered.faults.get(at) {
+            return Err((Reason::ContentTooLarge, format!("{channel}: {why}")));
+        }
+        Ok((&rendered.content, rendered.hash))
+    }
 }
 
 impl Expander {
-    /// Deliveries for every recipient, channel and address, in the order of the event; a recipient
-    /// without an address on any planned channel gets a receipt instead, and one with an address on
-    /// a channel that has no topics gets a receipt that says so.
+    /// Deliveries for every recipient, channel and address, in the order of the event. A recipient
+    /// who gets less than was planned gets a receipt that says why: no address on a planned channel,
+    /// a channel without topics, advertising that the law forbids, or a content that is too large.
     ///
     /// # Errors
     /// When a value does not fit its schema.
@@ -51,32 +141,11 @@ impl Expander {
         recipients: &[Recipient],
     ) -> Result<Expanded, EncodeError> {
         let mut out = Expanded::default();
-        let hash = content_hash(&event.content);
+        let mut contents = Contents::new(event, self.fits);
         for recipient in recipients {
-            let before = out.deliveries;
-            let planned = event.channels.iter();
-            for channel in planned.filter(|channel| self.channels.contains(channel)) {
-                for address in recipient.addresses.iter().filter(|a| a.channel == *channel) {
-                    let delivery = self.delivery(record, event, recipient, address, hash);
-                    out.records
-                        .push(self.delivery_record(record, event, address, &delivery)?);
-                    out.deliveries += 1;
-                }
-            }
-            let refused = if let Some(channel) = self.absent(event, recipient) {
-                let detail = format!(
-                    "channel {channel} has no topics here; the operator adds it to topics.channels"
-                );
-                Some((Reason::UnknownChannel, detail))
-            } else if out.deliveries == before {
-                let detail =
-                    "no inline address on a planned channel, and stored recipients are not built";
-                Some((Reason::NotAvailable, detail.to_owned()))
-            } else {
-                None
-            };
+            let refused = self.expand_to(record, event, recipient, &mut contents, &mut out)?;
             if let Some((reason, detail)) = refused {
-                out.unavailable += 1;
+                out.refused.push(reason);
                 let settled = Settled::refused(reason);
                 let id = Some(recipient.id.as_str());
                 out.records
@@ -84,6 +153,51 @@ impl Expander {
             }
         }
         Ok(out)
+    }
+
+    /// The deliveries of one recipient, and why there are not more.
+    fn expand_to<'a>(
+        &'a self,
+        record: &Record,
+        event: &'a Event,
+        recipient: &Recipient,
+        contents: &mut Contents<'a>,
+        out: &mut Expanded,
+    ) -> Result<Option<Refusal>, EncodeError> {
+        let place = (recipient.country.as_deref(), recipient.time_zone.as_deref());
+        let advertising =
+            self.rules
+                .decide_advertising(event.purpose, &event.sender, place, &recipient.consents);
+        let before = out.deliveries;
+        let mut refused: Option<Refusal> = None;
+        let planned = event.channels.iter();
+        for channel in planned.filter(|channel| self.channels.contains(channel)) {
+            for address in recipient.addresses.iter().filter(|a| a.channel == *channel) {
+                let said = match contents.on(*channel, &advertising) {
+                    Ok(said) => said,
+                    Err(why) => {
+                        refused.get_or_insert(why);
+                        break;
+                    }
+                };
+                let delivery = self.delivery(record, event, recipient, address, said);
+                out.records
+                    .push(self.delivery_record(record, event, address, &delivery)?);
+                out.deliveries += 1;
+            }
+        }
+        if let Some(channel) = self.absent(event, recipient) {
+            let detail = format!(
+                "channel {channel} has no topics here; the operator adds it to topics.channels"
+            );
+            return Ok(Some((Reason::UnknownChannel, detail)));
+        }
+        if refused.is_none() && out.deliveries == before {
+            let detail =
+                "no inline address on a planned channel, and stored recipients are not built";
+            return Ok(Some((Reason::NotAvailable, detail.to_owned())));
+        }
+        Ok(refused)
     }
 
     /// The first planned channel on which the recipient has an address, but which has no topics.
@@ -145,7 +259,7 @@ impl Expander {
         event: &Event,
         recipient: &Recipient,
         address: &Address,
-        hash: ContentHash,
+        (content, hash): (&Content, ContentHash),
     ) -> Delivery {
         let step = 0;
         let id = DeliveryId::derive(DeliveryParts {
@@ -178,7 +292,7 @@ impl Expander {
             platform: address.platform.as_str().to_owned(),
             app: address.app.clone(),
             registered_at: address.registered_at.map(Into::into),
-            content: records::Content::from(&event.content),
+            content: records::Content::from(content),
             content_hash: hash.to_hex(),
             step,
             origin: "event".to_owned(),
@@ -193,6 +307,7 @@ impl Expander {
             possible_duplicate: false,
             worker_id: Some(self.worker_id.to_string()),
             labels: event.labels.clone(),
+            night_consent: recipient.consents.contains(&Consent::AdvertisingAtNight),
         }
     }
 

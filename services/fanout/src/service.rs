@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bongsu_domain::{Channel, Class};
+use bongsu_policy::Rules;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
 use bongsu_stream::port::{Cluster, GroupOptions, Reset};
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::class_loop::{ClassLoop, Limits, Parts};
 use crate::config::Settings;
 use crate::error::FanoutError;
-use crate::expand::Expander;
+use crate::expand::{ContentCheck, Expander};
 use crate::lookup::RecipientLookup;
 use crate::metrics::FanoutMetrics;
 use crate::rebuild::Rebuild;
@@ -40,6 +41,10 @@ pub struct Resources {
     pub worker_id: Arc<str>,
     /// The channels that have topics.
     pub channels: Vec<Channel>,
+    /// What law and providers ask of advertising.
+    pub rules: Arc<Rules>,
+    /// Which contents a channel takes.
+    pub fits: ContentCheck,
 }
 
 /// Runs fanout of both classes until the shutdown's drain is done.
@@ -87,6 +92,8 @@ pub async fn run(
                 partitions,
                 worker_id: Arc::clone(&resources.worker_id),
                 channels: resources.channels.clone(),
+                rules: Arc::clone(&resources.rules),
+                fits: resources.fits,
             }),
             lookup: Arc::clone(&resources.lookup),
             rebuild: Rebuild {

@@ -97,12 +97,14 @@ impl Owner {
             };
             let mut gate = Gate {
                 switch: &mut self.switch,
+                nights: &mut self.nights,
                 guard: self.guard.as_mut(),
                 pacing: &self.shared.pacing,
                 now,
                 passes: Vec::new(),
                 ends: Vec::new(),
                 stopped: 0,
+                nightly: Vec::new(),
             };
             let started = sequencers[source.index()].start(packing, now, |pending, attempts| {
                 gate.ask(pending, attempts)
@@ -111,9 +113,11 @@ impl Owner {
                 passes,
                 ends,
                 stopped,
+                nightly,
                 ..
             } = gate;
             self.stopped_now += stopped;
+            self.wait_for_day(source, &nightly);
             for (offset, settled) in started.ended.into_iter().zip(ends) {
                 self.write_receipt(source, offset, settled);
             }

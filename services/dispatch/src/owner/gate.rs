@@ -1,12 +1,13 @@
-//! The gate before each attempt: stops, the repeat guard and pacing, asked in this order.
+//! The gate before each attempt: stops, the night, the repeat guard and pacing, asked in this order.
 //!
-//! Whatever says no costs nothing: a stopped or paced delivery waits with its key or its account, a
-//! repeat ends without an attempt.
+//! Whatever says no costs nothing: a stopped, nightly or paced delivery waits with its key or its
+//! account, a repeat ends without an attempt. A key that waits for the day goes to the side lane.
 
 use std::sync::Arc;
 
 use bongsu_channels::provider::AttemptResult;
 use bongsu_domain::{Reason, Settled, Timestamp};
+use bongsu_policy::Nights;
 use bongsu_policy::sequencer::Permit;
 
 use super::Pending;
@@ -18,6 +19,7 @@ use crate::pacing::{Asked, Pacing, Pass};
 /// Everything that is asked for one start.
 pub(super) struct Gate<'a> {
     pub(super) switch: &'a mut StopSwitch,
+    pub(super) nights: &'a mut Nights,
     pub(super) guard: Option<&'a mut Guard>,
     pub(super) pacing: &'a Arc<Pacing>,
     pub(super) now: i64,
@@ -27,6 +29,8 @@ pub(super) struct Gate<'a> {
     pub(super) ends: Vec<Settled>,
     /// How many a person holds back.
     pub(super) stopped: usize,
+    /// Keys that wait for the day, and until when.
+    pub(super) nightly: Vec<(u64, i64)>,
 }
 
 impl Gate<'_> {
@@ -38,6 +42,10 @@ impl Gate<'_> {
         if let Some(stop) = self.switch.decide(delivery, now) {
             self.stopped += 1;
             return Permit::KeyWaits(stop.ask_again(now).0);
+        }
+        if let Some(day) = self.nights.decide(delivery, now) {
+            self.nightly.push((delivery.order_key().0, day.0));
+            return Permit::KeyWaits(day.0);
         }
         if attempts == 0
             && !pending.guarded

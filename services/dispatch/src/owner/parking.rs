@@ -131,6 +131,20 @@ impl Owner {
         }
     }
 
+    /// Keys whose head may not be sent before the moment given, because it is night there.
+    pub(super) fn wait_for_day(&mut self, source: Source, keys: &[(u64, i64)]) {
+        if keys.is_empty() {
+            return;
+        }
+        self.shared.metrics.held_by_night(keys.len() as u64);
+        let far = self.now + self.shared.divert_after_ms;
+        if source == Source::Main {
+            for (key, _) in keys.iter().filter(|(_, day)| *day >= far) {
+                self.park_key(*key);
+            }
+        }
+    }
+
     /// Parks the keys that fill a window, the ones with the longest queues first: the partition must
     /// not wait for them.
     fn relieve_pressure(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
 use bongsu_domain::{Delivery, OnUncertain};
-use bongsu_policy::{RepeatLimit, RetryPolicy};
+use bongsu_policy::{Nights, RepeatLimit, RetryPolicy};
 use bongsu_runtime::Clock;
 use bongsu_schemas::{Codec, SchemaLookup};
 use bongsu_stream::port::{Producer, Record};
@@ -161,6 +161,8 @@ pub struct Shared {
     pub clock: Clock,
     /// What is stopped; each owner asks a copy of its own.
     pub switch: StopSwitch,
+    /// When advertising must wait; each owner asks a copy of its own.
+    pub nights: Nights,
     /// What follows a failed attempt.
     pub retry: RetryPolicy,
     /// Longest time of one attempt.

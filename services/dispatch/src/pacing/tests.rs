@@ -6,7 +6,7 @@ use bongsu_channels::provider::{Attempt, TryError};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Content, ContentHash, DeliveryId, OnUncertain, Ordering, Platform,
-    Purpose, Timestamp,
+    Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::{Shutdown, Tasks};
 use bongsu_schemas::{Codec, NoLookup, Topics};
@@ -61,6 +61,7 @@ fn delivery() -> Delivery {
         purpose: Purpose::Transactional,
         category: None,
         recipient: "r-1".into(),
+        terms: RecipientTerms::default(),
         address: Address {
             channel: Channel::Webhook,
             address: "https://example.com/".into(),

@@ -302,3 +302,126 @@ async fn slow_look_ups_run_side_by_side_and_hold_nobody_elses() {
     );
     fanout.stop().await;
 }
+
+/// An advertising event to one webhook of a recipient who agreed.
+fn advertising(id: &str) -> serde_json::Value {
+    let mut event = event("shop", id);
+    event["purpose"] = "advertising".into();
+    event["content"]["title"] = "Spring".into();
+    event["target"]["recipients"][0]["consents"] = serde_json::json!(["advertising"]);
+    event
+}
+
+fn decode<T: bongsu_schemas::AvroRecord>(world: &World, record: &Record) -> T {
+    let value = record.value.as_deref().unwrap();
+    world.codec.decode(value).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn advertising_goes_out_marked_or_not_at_all() {
+    let mut world = World::new().await;
+    let mut rules = bongsu_policy::Rules::default();
+    rules
+        .closings
+        .insert("shop".into(), "Shop 02-123 080-456".into());
+    world.rules = Arc::new(rules);
+    let fanout = world.start();
+    let mut abroad = advertising("abroad");
+    abroad["target"]["recipients"][0]["country"] = "JP".into();
+    let mut woken = advertising("woken");
+    woken["target"]["recipients"][0]["consents"] =
+        serde_json::json!(["advertising", "advertising_night"]);
+    let mut nobody_asked = advertising("no-consent");
+    nobody_asked["target"]["recipients"][0]["consents"] = serde_json::json!([]);
+    let mut raw = advertising("raw");
+    raw["content"]["overrides"] = serde_json::json!({"webhook": "{\"text\":\"buy\"}"});
+    let mut stranger = advertising("no-closing");
+    stranger["sender"] = "other".into();
+    for (key, event) in [
+        ("shop", advertising("home")),
+        ("shop", abroad),
+        ("shop", woken),
+        ("shop", nobody_asked),
+        ("shop", raw),
+        ("other", stranger),
+    ] {
+        world.publish(key, event.to_string().into(), None).await;
+    }
+    let deliveries: Vec<Delivery> = world
+        .wait_for(&world.deliveries(), 3)
+        .await
+        .iter()
+        .map(|r| decode(&world, r))
+        .collect();
+    let shown: Vec<_> = deliveries
+        .iter()
+        .map(|d| {
+            let content = &d.content;
+            let (title, body) = (content.title.as_deref(), content.body.as_deref());
+            (
+                d.event_id.as_str(),
+                title.unwrap(),
+                body.unwrap(),
+                d.night_consent,
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (
+                "home",
+                "(\u{ad11}\u{ace0}) Spring",
+                "home\nShop 02-123 080-456",
+                false
+            ),
+            ("abroad", "Spring", "abroad", false),
+            (
+                "woken",
+                "(\u{ad11}\u{ace0}) Spring",
+                "woken\nShop 02-123 080-456",
+                true
+            ),
+        ]
+    );
+    assert_ne!(deliveries[0].content_hash, deliveries[1].content_hash);
+    let receipts = world.wait_for(&world.topics.results(), 3).await;
+    let mut refused: Vec<(String, String)> = receipts
+        .iter()
+        .map(|r| decode::<Receipt>(&world, r))
+        .map(|r| (r.event_id, r.reason))
+        .collect();
+    refused.sort();
+    let with = |event: &str, reason: &str| (event.to_owned(), reason.to_owned());
+    assert_eq!(
+        refused,
+        [
+            with("no-closing", "marking_missing"),
+            with("no-consent", "consent_missing"),
+            with("raw", "marking_missing"),
+        ]
+    );
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_no_channel_takes_is_refused_at_once() {
+    let world = World::new().await;
+    let fanout = world.start();
+    let mut event = event("shop", "large");
+    event["content"]["body"] = "a".repeat(crate::world::LONGEST + 1).into();
+    world.publish("shop", event.to_string().into(), None).await;
+    let receipts = world.wait_for(&world.topics.results(), 1).await;
+    let receipt: Receipt = decode(&world, &receipts[0]);
+    assert_eq!(
+        (receipt.outcome.as_str(), receipt.reason.as_str()),
+        ("refused", "content_too_large")
+    );
+    assert_eq!(receipt.recipient.as_deref(), Some("r"));
+    assert_eq!(
+        receipt.detail.as_deref(),
+        Some("webhook: at most 1000 bytes")
+    );
+    assert!(world.records(&world.deliveries()).await.is_empty());
+    fanout.stop().await;
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bongsu_domain::{Channel, Class, partition_of};
 use bongsu_fanout::lookup::{Inline, RecipientLookup};
 use bongsu_fanout::{FanoutError, Resources, Settings, run};
+use bongsu_policy::Rules;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown};
 use bongsu_schemas::{Codec, NoLookup, Topics};
 use bongsu_stream::local::LocalCluster;
@@ -19,6 +20,8 @@ use tokio::task::JoinHandle;
 pub(crate) const N: i32 = 4;
 /// The channels that have topics; APNs has none.
 pub(crate) const CHANNELS: &[Channel] = &[Channel::Webhook, Channel::Discord];
+/// Bytes of a body that the channels of these tests take.
+pub(crate) const LONGEST: usize = 1_000;
 pub(crate) const EPOCH_MS: i64 = 1_760_000_000_000;
 
 pub(crate) struct World {
@@ -26,6 +29,7 @@ pub(crate) struct World {
     pub(crate) topics: Topics,
     pub(crate) codec: Arc<Codec>,
     pub(crate) metrics: Metrics,
+    pub(crate) rules: Arc<Rules>,
     clock: Clock,
 }
 
@@ -54,6 +58,7 @@ impl World {
             topics: Topics::default(),
             codec: Arc::default(),
             metrics: Metrics::new().unwrap(),
+            rules: Arc::default(),
             clock,
         };
         let t = &world.topics;
@@ -92,6 +97,11 @@ impl World {
             health: Health::new(),
             worker_id: "fanout-test".into(),
             channels: CHANNELS.to_vec(),
+            rules: Arc::clone(&self.rules),
+            fits: |_, content, _| {
+                let long = content.body.as_ref().is_some_and(|b| b.len() > LONGEST);
+                long.then(|| format!("at most {LONGEST} bytes"))
+            },
         };
         let shutdown = Shutdown::new();
         let task = tokio::spawn(run(Settings::default(), resources, shutdown.clone()));

@@ -12,7 +12,7 @@ use bongsu_channels::{ApnsSettings, Settings, alimtalk, build, discord, webhook}
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Platform, Purpose, Timestamp,
+    Ordering, Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::{Clock, Secret};
 use futures_util::stream::{self, StreamExt as _};
@@ -135,6 +135,7 @@ fn delivery(channel: Channel, address: String, i: u32) -> Delivery {
         purpose: Purpose::Transactional,
         category: None,
         recipient: "r".into(),
+        terms: RecipientTerms::default(),
         address: Address {
             channel,
             address,

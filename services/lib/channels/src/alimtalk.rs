@@ -24,7 +24,7 @@ pub use provider::AlimTalkProvider;
 
 use std::sync::Arc;
 
-use bongsu_domain::Channel;
+use bongsu_domain::{Channel, Content};
 use bongsu_runtime::Clock;
 use bongsu_runtime::settings::Complaint;
 
@@ -50,6 +50,10 @@ impl HttpAccount for config::Account {
     fn report_source(&self, client: &ClientSettings) -> Result<Option<ProviderSource>, String> {
         let source = reports::Source::new(self, client)?;
         Ok(source.map(|source| (self.provider.as_str(), Arc::new(source) as Arc<_>)))
+    }
+
+    fn too_large(content: &Content, _whole: bool) -> Option<String> {
+        payload::too_large(content)
     }
 
     fn describe() -> Vec<Section> {

@@ -13,7 +13,7 @@ pub use provider::ApnsProvider;
 
 use std::sync::Arc;
 
-use bongsu_domain::Channel;
+use bongsu_domain::{Channel, Content};
 use bongsu_runtime::Clock;
 use bongsu_runtime::settings::Complaint;
 
@@ -40,6 +40,10 @@ impl ChannelSettings for config::ApnsSettings {
 
     fn provider(&self, worker: &str, clock: Clock) -> Result<Arc<dyn Provider>, BuildError> {
         Ok(Arc::new(ApnsProvider::new(self, worker, clock)?))
+    }
+
+    fn too_large(content: &Content, _whole: bool) -> Option<String> {
+        payload::too_large(content)
     }
 
     fn describe() -> Vec<Section> {

@@ -10,7 +10,7 @@ pub use provider::DiscordProvider;
 
 use std::sync::Arc;
 
-use bongsu_domain::Channel;
+use bongsu_domain::{Channel, Content};
 use bongsu_runtime::Clock;
 use bongsu_runtime::settings::Complaint;
 
@@ -32,6 +32,10 @@ impl HttpAccount for config::Account {
         clock: Clock,
     ) -> Result<Arc<dyn Provider>, BuildError> {
         Ok(Arc::new(DiscordProvider::new(settings, worker, clock)?))
+    }
+
+    fn too_large(content: &Content, whole: bool) -> Option<String> {
+        payload::too_large(content, whole)
     }
 
     fn describe() -> Vec<Section> {

@@ -9,6 +9,7 @@ pub mod alimtalk;
 pub mod apns;
 pub mod client;
 pub mod discord;
+mod fits;
 pub mod limits;
 pub mod provider;
 pub mod registry;
@@ -20,5 +21,5 @@ pub mod webhook;
 
 pub use apns::config::ApnsSettings;
 pub use limits::{Egress, Limits};
-pub use registry::{BuildError, Settings, build};
+pub use registry::{BuildError, Settings, build, too_large};
 pub use settings::{ClientSettings, HttpSettings};

@@ -194,7 +194,7 @@ pub(crate) mod tests {
     use bongsu_domain::identity::DeliveryParts;
     use bongsu_domain::{
         Address, AddressId, Class, Content, ContentHash, DeliveryId, OnUncertain, Ordering,
-        Platform, Purpose, Timestamp,
+        Platform, Purpose, RecipientTerms, Timestamp,
     };
 
     use super::*;
@@ -217,6 +217,7 @@ pub(crate) mod tests {
             purpose: Purpose::Transactional,
             category: None,
             recipient: "r-1".into(),
+            terms: RecipientTerms::default(),
             address: Address {
                 channel: Channel::Webhook,
                 address: address.into(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bongsu_domain::Channel;
+use bongsu_domain::{Channel, Content};
 use bongsu_runtime::Clock;
 use bongsu_runtime::settings::Complaint;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,14 @@ macro_rules! channels {
                     .flat_map(|(channel, sections)| sections.into_iter().map(move |s| (channel, s)))
                     .collect()
             }
+        }
+
+        /// What of a content is larger than a channel ever takes, whatever the account and the
+        /// address, in words for the publisher; none when it may be sent. `whole` forbids cutting
+        /// what is too long: an advertisement must keep its closing.
+        #[must_use]
+        pub fn too_large(channel: Channel, content: &Content, whole: bool) -> Option<String> {
+            match channel { $(Channel::$channel => <$settings>::too_large(content, whole)),+ }
         }
 
         /// Makes the provider of a channel, with all of its accounts.

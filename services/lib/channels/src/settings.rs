@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bongsu_domain::Channel;
+use bongsu_domain::{Channel, Content};
 use bongsu_runtime::settings::{Complaint, KeyDoc};
 use bongsu_runtime::{Clock, Duration};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,13 @@ pub trait ChannelSettings {
         Ok(Vec::new())
     }
 
+    /// What of a content is larger than the channel ever takes; see [`crate::too_large`]. Nothing by
+    /// default.
+    #[must_use]
+    fn too_large(_content: &Content, _whole: bool) -> Option<String> {
+        None
+    }
+
     /// The sections for the generated reference.
     fn describe() -> Vec<Section>;
 }
@@ -119,6 +126,13 @@ pub trait HttpAccount: Sized {
     /// What is wrong with the account.
     fn report_source(&self, _client: &ClientSettings) -> Result<Option<ProviderSource>, String> {
         Ok(None)
+    }
+
+    /// What of a content is larger than the channel ever takes; see [`crate::too_large`]. Nothing by
+    /// default.
+    #[must_use]
+    fn too_large(_content: &Content, _whole: bool) -> Option<String> {
+        None
     }
 
     /// The sections for the generated reference.
@@ -186,6 +200,10 @@ impl<A: HttpAccount> ChannelSettings for HttpSettings<A> {
             sources.extend(source.map(|(provider, source)| (provider, name.clone(), source)));
         }
         Ok(sources)
+    }
+
+    fn too_large(content: &Content, whole: bool) -> Option<String> {
+        A::too_large(content, whole)
     }
 
     fn describe() -> Vec<Section> {

@@ -37,6 +37,17 @@ impl std::fmt::Debug for Address {
     }
 }
 
+/// What decides which of the sending rules hold for a recipient.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecipientTerms {
+    /// IANA time zone, as the publisher gave it.
+    pub time_zone: Option<String>,
+    /// ISO 3166-1 alpha-2 country.
+    pub country: Option<String>,
+    /// Agreed to advertising at night.
+    pub night_consent: bool,
+}
+
 /// The unit of order within a partition, hashed: same key, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderKey(pub u64);
@@ -69,6 +80,8 @@ pub struct Delivery {
     pub category: Option<String>,
     /// Who is reached.
     pub recipient: String,
+    /// Which rules hold for the recipient.
+    pub terms: RecipientTerms,
     /// Where.
     pub address: Address,
     /// What is said.

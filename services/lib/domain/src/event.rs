@@ -17,6 +17,16 @@ vocabulary!(
     }
 );
 
+vocabulary!(
+    /// What a recipient agreed to; the publisher keeps the proof.
+    Consent, "consent", {
+        /// To be sent advertising.
+        Advertising = "advertising",
+        /// To be sent advertising at night too.
+        AdvertisingAtNight = "advertising_night",
+    }
+);
+
 /// A person or account to be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
@@ -30,6 +40,8 @@ pub struct Recipient {
     pub country: Option<String>,
     /// BCP 47 locale.
     pub locale: Option<String>,
+    /// What the recipient agreed to.
+    pub consents: Vec<Consent>,
 }
 
 /// An event that passed every check and needs nothing that is not built.

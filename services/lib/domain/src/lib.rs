@@ -23,8 +23,8 @@ pub use channel::{
 };
 pub use content::Content;
 pub use control::{Act, Control, Scope};
-pub use delivery::{Address, Delivery, OrderKey};
-pub use event::{Event, Ordering, Recipient};
+pub use delivery::{Address, Delivery, OrderKey, RecipientTerms};
+pub use event::{Consent, Event, Ordering, Recipient};
 pub use fault::{Fault, FaultCode, Faults};
 pub use identity::{AddressId, ContentHash, DeliveryId, OutcomeId};
 pub use outcome::{Outcome, Reason, Settled};

@@ -54,6 +54,12 @@ vocabulary!(
         ProviderRefused = "provider_refused",
         /// The channel does not carry notifications of this purpose (advertising on AlimTalk).
         PurposeNotAllowed = "purpose_not_allowed",
+        /// The recipient has not agreed to advertising, and the law asks for it.
+        ConsentMissing = "consent_missing",
+        /// Advertising without the mark or the closing that the law asks for.
+        MarkingMissing = "marking_missing",
+        /// The content is larger than the channel takes.
+        ContentTooLarge = "content_too_large",
         /// The recipient cannot be reached on this channel now: no user of it, blocked us, away.
         NotReachable = "not_reachable",
         /// The provider does not deliver at this hour.

@@ -5,6 +5,7 @@
 //! * [`retry`]: what follows an attempt;
 //! * [`repeats`]: which events were seen before;
 //! * [`repeat_guard`]: which contents an address has had too often;
+//! * [`rules`]: what law and providers ask of advertising;
 //! * [`stops`]: what people hold back.
 
 pub mod hashing;
@@ -12,11 +13,13 @@ pub mod pacing;
 pub mod repeat_guard;
 pub mod repeats;
 pub mod retry;
+pub mod rules;
 pub mod sequencer;
 pub mod stops;
 
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};
 pub use retry::{AttemptClass, Next, RetryPolicy};
+pub use rules::{Advertising, Nights, Rules, Window, Zone};
 pub use sequencer::{Admission, Packing, Permit, Sequencer, SettledTags};
 pub use stops::{Facts, StoppedUntil, Stops};

@@ -176,6 +176,8 @@ impl World {
             health: Health::new(),
             worker_id: "fanout".into(),
             channels: Channel::ALL.to_vec(),
+            rules: Arc::default(),
+            fits: |_, _, _| None,
         };
         let shutdown = Shutdown::new();
         let settings = bongsu_fanout::Settings::default();
@@ -198,6 +200,7 @@ impl World {
             schemas: Arc::new(NoLookup),
             channel: Channel::Webhook,
             provider: Arc::new(SimulatedProvider::new(self.memory.clone(), worker, random)),
+            rules: Arc::default(),
             clock: self.clock,
             metrics: metrics()?,
             health: Health::new(),

@@ -13,7 +13,7 @@ use bongsu_domain::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::template::{Prepared, TemplateFault, same};
+use super::template::{Prepared, TEXT_CHARS, TemplateFault, same};
 use crate::provider::Attempt;
 
 /// The key of `data` that names the template.
@@ -86,6 +86,15 @@ struct Override {
     template: String,
     #[serde(default)]
     variables: BTreeMap<String, String>,
+}
+
+/// What of a content is larger than Kakao takes; none when nothing is. A text that its template
+/// makes is measured when it is sent, for only the account knows the template.
+#[must_use]
+pub fn too_large(content: &Content) -> Option<String> {
+    let characters = content.body.as_deref()?.chars().count();
+    (characters > TEXT_CHARS)
+        .then(|| format!("has a text of {characters} characters; Kakao takes {TEXT_CHARS}"))
 }
 
 /// The template and the values a content names.

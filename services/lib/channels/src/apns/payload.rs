@@ -7,7 +7,7 @@ use a2::request::payload::{APS, PayloadLike};
 use a2::{DefaultNotificationBuilder, NotificationBuilder as _, NotificationOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bongsu_domain::{Channel, Delivery, identity};
+use bongsu_domain::{Channel, Content, Delivery, identity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -166,6 +166,18 @@ pub fn push<'a>(delivery: &'a Delivery, topic: &'a str) -> Result<Push<'a>, Cont
         },
         body,
     })
+}
+
+/// What of a content is larger than Apple takes; none when nothing is.
+#[must_use]
+pub fn too_large(content: &Content) -> Option<String> {
+    let delivery = crate::fits::to_nobody(Channel::Apns, content);
+    match push(&delivery, "") {
+        Err(fault @ ContentFault::TooLarge { .. }) => Some(fault.to_string()),
+        // Other faults are no matter of size; the attempt tells them.
+        Err(ContentFault::Empty | ContentFault::Override(_) | ContentFault::ReservedData)
+        | Ok(_) => None,
+    }
 }
 
 /// Options of an override, and its body when it brings one.

@@ -179,6 +179,65 @@ pub fn body(content: &Content, username: &str) -> Result<Vec<u8>, NothingToShow>
     .map_err(|_| NothingToShow)
 }
 
+/// Embeds of one execution. [R: discord-api-docs, 2026-08]
+pub const EMBEDS: usize = 10;
+/// Characters of all embeds of one execution together. [R: the same]
+pub const EMBEDS_CHARS: usize = 6_000;
+
+/// What of a content is larger than Discord takes; none when nothing is. What we shape ourselves is
+/// cut to fit unless it must stay `whole`; an override goes out as it is and so must fit.
+#[must_use]
+pub fn too_large(content: &Content, whole: bool) -> Option<String> {
+    if let Some(raw) = content.overrides.get(Channel::Discord.as_str()) {
+        let raw: Value = serde_json::from_str(raw).ok()?;
+        return override_too_large(&raw);
+    }
+    if !whole {
+        return None;
+    }
+    let length = |text: Option<&str>| text.map_or(0, width);
+    let title = length(content.title.as_deref());
+    let body = length(content.body.as_deref());
+    let over = |what: &str, has: usize, limit: usize| {
+        (has > limit).then(|| {
+            format!("has {what} of {has} characters that must not be cut; Discord takes {limit}")
+        })
+    };
+    if title > 0 || content.image.is_some() {
+        return over("a title", title, TITLE_CHARS)
+            .or_else(|| over("a text", body, DESCRIPTION_CHARS));
+    }
+    let link = content.link.as_deref().map_or(0, |link| width(link) + 1);
+    over("a text and link", body + link, CONTENT_CHARS)
+}
+
+fn override_too_large(raw: &Value) -> Option<String> {
+    let over = |what: &str, has: usize, limit: usize| {
+        (has > limit).then(|| format!("has an override with {has} {what}; Discord takes {limit}"))
+    };
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map_or(0, width);
+    let embeds = raw.get("embeds").and_then(Value::as_array);
+    let embeds = embeds.map_or(&[][..], Vec::as_slice);
+    let mut all = 0;
+    for embed in embeds {
+        let (title, description) = (text(embed, "title"), text(embed, "description"));
+        let large = over("characters in a title", title, TITLE_CHARS).or_else(|| {
+            over(
+                "characters in a description",
+                description,
+                DESCRIPTION_CHARS,
+            )
+        });
+        if large.is_some() {
+            return large;
+        }
+        all += title + description;
+    }
+    over("characters of content", text(raw, "content"), CONTENT_CHARS)
+        .or_else(|| over("embeds", embeds.len(), EMBEDS))
+        .or_else(|| over("characters in its embeds", all, EMBEDS_CHARS))
+}
+
 fn with_link(text: Option<&str>, link: Option<&str>) -> Result<String, NothingToShow> {
     match (text, link) {
         (Some(text), None) => Ok(cut(text, CONTENT_CHARS)),

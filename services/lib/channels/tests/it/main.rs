@@ -23,7 +23,7 @@ use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Platform, Purpose, Timestamp,
+    Ordering, Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::Secret;
 use tokio::time::Instant;
@@ -49,6 +49,7 @@ fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
         purpose: Purpose::Transactional,
         category: None,
         recipient: "r".into(),
+        terms: RecipientTerms::default(),
         address: Address {
             channel,
             address: address.into(),

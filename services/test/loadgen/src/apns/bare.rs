@@ -11,7 +11,7 @@ use bongsu_channels::{Settings, build};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering as Order, Purpose, Timestamp,
+    Ordering as Order, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::Clock;
 use hdrhistogram::Histogram;
@@ -94,6 +94,7 @@ pub(super) fn delivery(i: u32, now_ms: i64) -> Delivery {
         purpose: Purpose::Transactional,
         category: None,
         recipient: "r".into(),
+        terms: RecipientTerms::default(),
         address: Address {
             channel: Channel::Apns,
             address: token,

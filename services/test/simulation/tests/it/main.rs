@@ -1,6 +1,8 @@
 //! Thousands of seeds. A failing one is printed; run it alone with `BONGSU_SEED=<n>` and keep it in
 //! [`KEPT`].
-#![expect(clippy::panic, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+mod night;
 
 use bongsu_simulation::simulate;
 

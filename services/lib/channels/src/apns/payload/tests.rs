@@ -1,4 +1,4 @@
-use bongsu_domain::{Content, Timestamp};
+use bongsu_domain::Timestamp;
 use serde_json::json;
 
 use super::*;
