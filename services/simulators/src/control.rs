@@ -11,11 +11,12 @@
 //! | `POST /_sim/assert` | 200, or 422 with the difference |
 //! | `GET /_sim/requests?from=N&limit=M&path=P` | the requests as NDJSON |
 //! | `POST /_sim/reset` | forgets every request |
+//! | `POST /_sim/freeze` | silences every present connection without closing it; how many |
 //! | `GET /_sim/authority` | the authority of its certificate, as PEM |
 //! | `GET /_sim/apns` | connections, streams and tokens of the twin of APNs |
 //! | `GET`, `PUT /_sim/apns/plan` | its plan beside the fault plan |
 //! | `GET /_sim/apns/credentials` | authority, key and client certificate for its clients |
-//! | `POST /_sim/apns/goaway`, `…/freeze`, `…/cut` | tells every connection; how many there were |
+//! | `POST /_sim/apns/goaway`, `…/cut` | tells every connection; how many there were |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
             plain(StatusCode::NO_CONTENT)
         }
         (&Method::GET, "/_sim/requests") => requests(server, &query),
+        (&Method::POST, "/_sim/freeze") => json(StatusCode::OK, &server.freeze()),
         (&Method::GET, "/_sim/authority") => typed(
             StatusCode::OK,
             "application/x-pem-file",
@@ -81,7 +83,7 @@ fn unknown() -> Answer {
         StatusCode::NOT_FOUND,
         "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
          POST /_sim/compare, POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, \
-         GET /_sim/authority, GET /healthz",
+         GET /_sim/authority, POST /_sim/freeze, GET /healthz",
     )
 }
 

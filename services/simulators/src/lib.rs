@@ -15,6 +15,7 @@ pub mod compare;
 mod control;
 pub mod discord;
 pub mod faults;
+mod line;
 pub mod recorder;
 pub mod report;
 pub mod seconds;

@@ -31,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::bucket::Level;
 use crate::control;
 use crate::faults::{Act, Decision, Faults};
+use crate::line::Lines;
 use crate::recorder::{Arrived, Recorder, Seen, Ticket};
 
 /// Bytes of a request that are read; more is answered 413. Providers take far less.
@@ -74,6 +75,11 @@ pub(crate) trait Twin: Any + Send + Sync {
         None
     }
 
+    /// Silences its own connections; how many there were.
+    fn freeze(&self) -> usize {
+        0
+    }
+
     /// Starts what it does by itself.
     fn start(self: Arc<Self>, _tasks: &mut Tasks, _shutdown: Shutdown) {}
 
@@ -113,6 +119,7 @@ pub(crate) struct Server {
     log: Option<mpsc::Sender<String>>,
     authority: Arc<str>,
     tls: TlsAcceptor,
+    lines: Arc<Lines>,
 }
 
 /// How many requests a connection has brought, and the word to close it.
@@ -138,7 +145,14 @@ impl Server {
             log,
             authority,
             tls: TlsAcceptor::from(tls),
+            lines: Arc::default(),
         }
+    }
+
+    /// Silences every present connection without closing it, as behind a load balancer that forgets
+    /// idle ones; how many there were.
+    pub(crate) fn freeze(&self) -> usize {
+        self.lines.freeze() + self.twin.freeze()
     }
 
     /// The authority of its certificate, as PEM.
@@ -242,6 +256,7 @@ impl Server {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().pipeline_flush(true);
         builder.http2().max_concurrent_streams(STREAMS);
+        let stream = self.lines.line(stream);
         let brought = Brought::default();
         let service = service_fn(|request| {
             let server = Arc::clone(&self);

@@ -205,6 +205,11 @@ impl Running {
         format!("https://localhost:{}", self.address.port())
     }
 
+    /// Silences every present connection for good, without closing it; how many there were.
+    pub fn freeze(&self) -> usize {
+        self.server.freeze()
+    }
+
     /// The authority of its certificate, as PEM.
     #[must_use]
     pub fn authority(&self) -> &str {

@@ -30,6 +30,10 @@ impl Twin for Apns {
         }))
     }
 
+    fn freeze(&self) -> usize {
+        self.command(Command::Freeze)
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let path = parts.uri.path();
         path.starts_with("/_sim/apns")
@@ -51,12 +55,11 @@ fn about(apns: &Apns, method: &Method, path: &str, body: &[u8]) -> Answer {
         }
         (&Method::GET, "/_sim/apns/credentials") => json(StatusCode::OK, apns.credentials()),
         (&Method::POST, "/_sim/apns/goaway") => told(Command::GoAway),
-        (&Method::POST, "/_sim/apns/freeze") => told(Command::Freeze),
         (&Method::POST, "/_sim/apns/cut") => told(Command::Cut),
         _ => text(
             StatusCode::NOT_FOUND,
             "known: GET /_sim/apns, GET|PUT /_sim/apns/plan, GET /_sim/apns/credentials, \
-             POST /_sim/apns/goaway, POST /_sim/apns/freeze, POST /_sim/apns/cut",
+             POST /_sim/apns/goaway, POST /_sim/apns/cut",
         ),
     }
 }
@@ -89,11 +92,5 @@ impl Running {
     pub fn go_away(&self) -> usize {
         self.twin::<Apns>()
             .map_or(0, |apns| apns.command(Command::GoAway))
-    }
-
-    /// Makes every present connection fall silent for good; how many.
-    pub fn freeze(&self) -> usize {
-        self.twin::<Apns>()
-            .map_or(0, |apns| apns.command(Command::Freeze))
     }
 }

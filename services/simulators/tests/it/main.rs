@@ -8,6 +8,7 @@ mod alimtalk;
 mod apns;
 mod control;
 mod discord;
+mod lines;
 mod webhook;
 
 use bongsu_simulators::simulators::{Instance, Settings};

@@ -233,11 +233,39 @@ pub(super) async fn lag(
                     RDKafkaErrorCode::UnknownTopicOrPartition,
                 ));
             }
-            lags.extend(topic_lag(&client, list).map_err(|e| unavailable(&e))?);
+            lags.extend(patient_lag(&client, &list).map_err(|e| unavailable(&e))?);
         }
         Ok(lags)
     })
     .await
+}
+
+/// [`topic_lag`], asked again while the group's coordinator moves: brokers that just started or lost a
+/// member answer so for a moment.
+fn patient_lag(
+    client: &BaseConsumer<Plain>,
+    list: &TopicPartitionList,
+) -> Result<Vec<PartitionLag>, KafkaError> {
+    const AGAIN: Duration = Duration::from_millis(200);
+    let deadline = std::time::Instant::now() + REQUEST;
+    loop {
+        let error = match topic_lag(client, list.clone()) {
+            Ok(lags) => return Ok(lags),
+            Err(error) => error,
+        };
+        let moving = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::NotCoordinator
+                    | RDKafkaErrorCode::CoordinatorNotAvailable
+                    | RDKafkaErrorCode::CoordinatorLoadInProgress
+            )
+        );
+        if !moving || std::time::Instant::now() + AGAIN > deadline {
+            return Err(error);
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 fn topic_lag(
