@@ -36,7 +36,10 @@ fn check_webhook(text: &str, allow_private: bool) -> Result<(), TargetFault> {
     };
     let code = match error {
         TargetError::Private => Reason::PrivateAddress.as_str(),
-        TargetError::Malformed | TargetError::Scheme | TargetError::UserInfo => "invalid",
+        TargetError::Malformed
+        | TargetError::Scheme
+        | TargetError::UserInfo
+        | TargetError::Port => "invalid",
     };
     Err(TargetFault {
         code,

@@ -58,7 +58,7 @@ macro_rules! kinds {
 // The one table of twins: a new one adds its lines here, and a plan to `Instance` when it has one.
 kinds! {
     /// A receiver of webhooks.
-    Webhook = "webhook", |_, _| Ok(Arc::new(Webhook));
+    Webhook = "webhook", |_, _| Ok(Arc::new(Webhook::default()));
     /// Discord's webhook API.
     Discord = "discord", |instance, _| Ok(Arc::new(Discord::new(instance.limits)));
     /// Apple's push service.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Request, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
@@ -64,6 +64,22 @@ pub enum Reach {
 /// # Errors
 /// [`ClientError`].
 pub fn build(settings: &ClientSettings, reach: Reach) -> Result<Client, ClientError> {
+    let guard = match reach {
+        Reach::Public => Some(PublicOnly::default()),
+        Reach::Anywhere => None,
+    };
+    Ok(builder(settings, guard)?.build()?)
+}
+
+/// A client as [`build`] makes it, before it is built: for accounts that add something of their own.
+/// With a guard it reaches what the guard lets pass, else anything.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn builder(
+    settings: &ClientSettings,
+    guard: Option<PublicOnly>,
+) -> Result<ClientBuilder, ClientError> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
@@ -82,11 +98,10 @@ pub fn build(settings: &ClientSettings, reach: Reach) -> Result<Client, ClientEr
         })?;
         builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem)?);
     }
-    builder = match reach {
-        Reach::Public => builder.dns_resolver(Arc::new(PublicOnly)),
-        Reach::Anywhere => builder,
-    };
-    Ok(builder.build()?)
+    Ok(match guard {
+        Some(guard) => builder.dns_resolver(Arc::new(guard)),
+        None => builder,
+    })
 }
 
 /// An answer, its body cut to [`BODY_LIMIT`].

@@ -7,8 +7,10 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bongsu_domain::target::is_public;
+use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
@@ -17,15 +19,46 @@ use thiserror::Error;
 #[error("the name resolves to private addresses only")]
 pub struct PrivateTarget;
 
-/// Resolves by the system, and keeps public addresses only.
+/// Who is asked for the addresses of a name.
+pub trait Lookup: Send + Sync {
+    /// Every address of `name`; ports are of no meaning.
+    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>>;
+}
+
+/// The system's resolver.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PublicOnly;
+pub struct System;
+
+impl Lookup for System {
+    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+    }
+}
+
+/// Keeps public addresses only of what a lookup finds. The client connects to what is left and asks
+/// for nothing else, so the addresses that were looked at are the ones that are called.
+#[derive(Clone)]
+pub struct PublicOnly(Arc<dyn Lookup>);
+
+impl PublicOnly {
+    /// Guards a lookup.
+    #[must_use]
+    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
+        Self(lookup)
+    }
+}
+
+impl Default for PublicOnly {
+    fn default() -> Self {
+        Self::new(Arc::new(System))
+    }
+}
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
+        let lookup = Arc::clone(&self.0);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public = keep_public(found)?;
+            let public = keep_public(lookup.lookup(name.as_str()).await?)?;
             Ok(Box::new(public.into_iter()) as Addrs)
         })
     }

@@ -1,7 +1,10 @@
 //! Webhooks: a signed HTTP POST to a URL of the recipient, after Standard Webhooks.
 
 pub mod classify;
+pub mod cloudevents;
 pub mod config;
+pub mod keys;
+pub mod oauth;
 pub mod payload;
 mod provider;
 

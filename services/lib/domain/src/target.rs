@@ -22,18 +22,38 @@ pub enum TargetError {
     /// User name or password in the URL.
     #[error("contains a user name or password; use the account's secrets instead")]
     UserInfo,
+    /// A port on which something other than HTTP listens.
+    #[error("names a port of another protocol, which could be fooled by a request; use 443 or 80")]
+    Port,
     /// Loopback, private, link-local, metadata or otherwise not on the public internet.
     #[error("leads into a private network; an operator may allow that per account")]
     Private,
 }
 
+/// Ports that browsers do not call either, for what listens there might take a request for a command
+/// of its own protocol. [R: WHATWG Fetch, "port blocking", 2026-08; the list itself M] Beside them
+/// the usual ports of databases, caches and container engines that answer whoever asks. (D)
+const PORTS: &[u16] = &[
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080, // From here on decided here.
+    2375, 2376, 2379, 3306, 5432, 6379, 9092, 9200, 10250, 11211, 27017,
+];
+
+/// Names that mean something inside a network only. [R: RFC 6761 (localhost), RFC 6762 (local),
+/// RFC 8375 (home.arpa), ICANN 2024 (internal); localdomain is custom]
+const INSIDE: &[&str] = &["localhost", "local", "internal", "home.arpa", "localdomain"];
+
 /// Parses a target and checks everything that can be checked without resolving its name.
 ///
-/// `allow_private` is the account's setting of that name; it lifts [`TargetError::Private`] only.
+/// `allow_private` is the account's setting of that name; it lifts [`TargetError::Private`] and
+/// [`TargetError::Port`] only.
 ///
 /// # Errors
-/// [`TargetError`]; [`TargetError::Private`] also for `localhost` and names below it, which RFC 6761
-/// binds to loopback.
+/// [`TargetError`]; [`TargetError::Private`] also for `localhost`, `internal` and their like, and for
+/// every name below them.
 pub fn check_url(text: &str, allow_private: bool) -> Result<Url, TargetError> {
     let url = Url::parse(text.trim()).map_err(|_| TargetError::Malformed)?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -45,16 +65,25 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, TargetError> {
     let public = match url.host().ok_or(TargetError::Malformed)? {
         Host::Ipv4(ip) => is_public(IpAddr::V4(ip)),
         Host::Ipv6(ip) => is_public(IpAddr::V6(ip)),
-        Host::Domain(name) => {
-            let name = name.trim_end_matches('.');
-            name != "localhost" && !name.ends_with(".localhost")
-        }
+        Host::Domain(name) => !is_inside(name.trim_end_matches('.')),
     };
-    if public || allow_private {
-        Ok(url)
-    } else {
-        Err(TargetError::Private)
+    if allow_private {
+        return Ok(url);
     }
+    if !public {
+        return Err(TargetError::Private);
+    }
+    if url.port().is_some_and(|port| PORTS.contains(&port)) {
+        return Err(TargetError::Port);
+    }
+    Ok(url)
+}
+
+fn is_inside(name: &str) -> bool {
+    INSIDE.iter().any(|inside| {
+        name.strip_suffix(inside)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 /// Bytes of a device token's hexadecimal form, at least and at most. Apple names no length; 32 bytes
@@ -109,6 +138,10 @@ const fn is_public_v6(ip: Ipv6Addr) -> bool {
         // IPv4-mapped, and NAT64's well-known prefix: what counts is the address inside.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             is_public_v4(embedded(high, low))
+        }
+        // An ISATAP interface (RFC 5214) is a tunnel to the IPv4 address at its end.
+        [first, _, _, _, 0 | 0x0200, 0x5efe, high, low] => {
+            first & 0xe000 == 0x2000 && is_public_v4(embedded(high, low))
         }
         // 6to4 (RFC 3056) carries its IPv4 address in front.
         [0x2002, high, low, ..] => is_public_v4(embedded(high, low)),
@@ -165,6 +198,11 @@ mod tests {
             "http://localhost/",
             "http://LOCALHOST./",
             "http://a.localhost:3000/",
+            "http://metadata.google.internal/",
+            "http://printer.local/",
+            "http://nas.home.arpa./",
+            "http://[2606:4700::5efe:10.0.0.1]/",
+            "http://[2606:4700::200:5efe:127.0.0.1]/",
         ] {
             assert_eq!(check_url(text, false), Err(TargetError::Private), "{text}");
             assert!(check_url(text, true).is_ok(), "{text}");
@@ -181,8 +219,23 @@ mod tests {
             "http://[2606:4700:4700::1111]/",
             "http://[64:ff9b::8.8.8.8]/",
             "https://notlocalhost/",
+            "https://internal.example.com:8443/",
+            "https://example.com:443/",
         ] {
             assert!(check_url(text, false).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_refused_unless_private_is_allowed() {
+        for text in [
+            "http://example.com:22/",
+            "http://example.com:25/",
+            "https://example.com:6379/",
+            "http://8.8.8.8:2375/",
+        ] {
+            assert_eq!(check_url(text, false), Err(TargetError::Port), "{text}");
+            assert!(check_url(text, true).is_ok(), "{text}");
         }
     }
 

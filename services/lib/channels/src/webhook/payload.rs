@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bongsu_domain::{Channel, Delivery};
-use hmac::Mac as _;
 use serde::Serialize;
 
-use super::config::SigningKey;
+use super::keys::SigningKey;
 
 /// Header with the delivery's id: the same on every attempt, so that the receiver deduplicates.
 pub const HEADER_ID: &str = "webhook-id";
@@ -17,18 +14,19 @@ pub const HEADER_TIMESTAMP: &str = "webhook-timestamp";
 /// Header with the signatures, separated by spaces.
 pub const HEADER_SIGNATURE: &str = "webhook-signature";
 
-/// The `type` of every body Bongsu builds.
+/// The `type` of every body Bongsu builds, unless the account says another.
 pub const TYPE: &str = "notification";
 
 #[derive(Serialize)]
 struct Envelope<'a> {
-    r#type: &'static str,
+    r#type: &'a str,
     timestamp: String,
     data: Data<'a>,
 }
 
+/// What a receiver gets of a delivery, in every form.
 #[derive(Serialize)]
-struct Data<'a> {
+pub(super) struct Data<'a> {
     delivery_id: bongsu_domain::DeliveryId,
     event_id: &'a str,
     sender: &'a str,
@@ -52,21 +50,10 @@ struct Data<'a> {
     labels: &'a BTreeMap<String, String>,
 }
 
-/// The request body: the publisher's raw override for `webhook` when there is one, else
-/// `{"type":"notification","timestamp":…,"data":{…}}` with the time the event was accepted, so that
-/// every attempt carries the same bytes. Absent fields are left out.
-///
-/// # Errors
-/// When JSON cannot be written, which these types do not allow.
-pub fn body(delivery: &Delivery) -> Result<Vec<u8>, serde_json::Error> {
-    let content = &delivery.content;
-    if let Some(raw) = content.overrides.get(Channel::Webhook.as_str()) {
-        return Ok(raw.clone().into_bytes());
-    }
-    let envelope = Envelope {
-        r#type: TYPE,
-        timestamp: delivery.accepted_at.to_rfc3339(),
-        data: Data {
+impl<'a> Data<'a> {
+    pub(super) fn of(delivery: &'a Delivery) -> Self {
+        let content = &delivery.content;
+        Self {
             delivery_id: delivery.id,
             event_id: &delivery.event_id,
             sender: &delivery.sender,
@@ -80,7 +67,25 @@ pub fn body(delivery: &Delivery) -> Result<Vec<u8>, serde_json::Error> {
             collapse_key: delivery.collapse_key.as_deref(),
             campaign_id: delivery.campaign_id.as_deref(),
             labels: &delivery.labels,
-        },
+        }
+    }
+}
+
+/// The request body: the publisher's raw override for `webhook` when there is one, else
+/// `{"type":"notification","timestamp":…,"data":{…}}` with the time the event was accepted, so that
+/// every attempt carries the same bytes. Absent fields are left out.
+///
+/// # Errors
+/// When JSON cannot be written, which these types do not allow.
+pub fn body(delivery: &Delivery, r#type: &str) -> Result<Vec<u8>, serde_json::Error> {
+    let content = &delivery.content;
+    if let Some(raw) = content.overrides.get(Channel::Webhook.as_str()) {
+        return Ok(raw.clone().into_bytes());
+    }
+    let envelope = Envelope {
+        r#type,
+        timestamp: delivery.accepted_at.to_rfc3339(),
+        data: Data::of(delivery),
     };
     // One growth at most for usual contents instead of six.
     let mut bytes = Vec::with_capacity(512 + content.body.as_ref().map_or(0, String::len));
@@ -88,22 +93,19 @@ pub fn body(delivery: &Delivery) -> Result<Vec<u8>, serde_json::Error> {
     Ok(bytes)
 }
 
-/// The value of `webhook-signature`: `v1,<base64 HMAC-SHA256 of "{id}.{timestamp}.{body}">` once per
-/// key, in the order of the keys. Empty when there is no key.
+/// The value of `webhook-signature`, once per key in the order of the keys, separated by spaces:
+/// `v1,<base64 HMAC-SHA256>` or `v1a,<base64 ed25519>` of `{id}.{timestamp}.{body}`. Empty when there
+/// is no key.
 #[must_use]
 pub fn signature(keys: &[SigningKey], id: &str, timestamp: &str, body: &[u8]) -> String {
-    // "v1," + 44 characters of base64 + a space.
-    let mut value = String::with_capacity(keys.len() * 48);
+    // "v1a," + 88 characters of base64 + a space at most.
+    let mut value = String::with_capacity(keys.len() * 93);
     for key in keys {
-        let mut mac = key.start();
-        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-            mac.update(part);
-        }
         if !value.is_empty() {
             value.push(' ');
         }
-        value.push_str("v1,");
-        STANDARD.encode_string(mac.finalize().into_bytes(), &mut value);
+        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        key.sign_into(&parts, &mut value);
     }
     value
 }
@@ -145,7 +147,8 @@ mod tests {
     #[test]
     fn the_body_names_the_delivery_and_leaves_out_what_is_absent() {
         let delivery = delivery("https://example.com/hook");
-        let json: serde_json::Value = serde_json::from_slice(&body(&delivery).unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&body(&delivery, TYPE).unwrap()).unwrap();
         assert_eq!(
             json,
             serde_json::json!({
@@ -173,6 +176,6 @@ mod tests {
             .content
             .overrides
             .insert("webhook".into(), raw.into());
-        assert_eq!(body(&delivery).unwrap(), raw.as_bytes());
+        assert_eq!(body(&delivery, TYPE).unwrap(), raw.as_bytes());
     }
 }

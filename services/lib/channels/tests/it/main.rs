@@ -10,10 +10,12 @@ mod conformance;
 mod discord;
 mod http2;
 mod server;
+mod ssrf;
 mod subject;
 mod tls;
 mod twins;
 mod webhook;
+mod webhook_twin;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
