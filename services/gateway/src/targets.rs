@@ -3,7 +3,7 @@
 //! The channel checks again before every request; here the publisher learns it at once.
 
 use bongsu_domain::target::{TargetError, check_url, is_device_token};
-use bongsu_domain::{AddressForm, Channel, Phone, Reason};
+use bongsu_domain::{AddressForm, Channel, Phone, Reason, Subscription};
 use bongsu_schemas::records::Address;
 
 /// Why an address is not taken; never holds the address.
@@ -26,6 +26,7 @@ pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), Target
         AddressForm::DiscordWebhook => check_discord(text),
         AddressForm::DeviceToken => check_apns(text),
         AddressForm::Phone => check_phone(text),
+        AddressForm::Subscription => check_subscription(text, allow_private),
     }
 }
 
@@ -75,6 +76,17 @@ fn check_phone(text: &str) -> Result<(), TargetFault> {
         code: "invalid",
         message: error.to_string(),
     })
+}
+
+/// The channel asks for HTTPS as well; here an account that may call private targets is not known.
+fn check_subscription(text: &str, allow_private: bool) -> Result<(), TargetFault> {
+    match Subscription::parse(text) {
+        Ok(subscription) => check_webhook(subscription.endpoint.as_str(), allow_private),
+        Err(error) => Err(TargetFault {
+            code: "invalid",
+            message: error.to_string(),
+        }),
+    }
 }
 
 fn discord_parts(text: &str) -> Option<(String, String)> {
@@ -152,6 +164,26 @@ mod tests {
         assert_eq!(phone("010-1234-5678"), None);
         assert_eq!(phone("+82 10 1234 5678"), None);
         assert_eq!(phone("1234"), Some("invalid"));
+    }
+
+    #[test]
+    fn a_subscription_is_read_and_its_endpoint_checked_as_a_webhook_is() {
+        let check = |endpoint: &str, auth: &str| {
+            let p256dh = format!("B{}", "A".repeat(86));
+            let address = Address {
+                channel: "webpush".into(),
+                address: format!(
+                    r#"{{"endpoint":"{endpoint}","keys":{{"p256dh":"{p256dh}","auth":"{auth}"}}}}"#
+                ),
+                ..Address::default()
+            };
+            check(&address, false).err().map(|fault| fault.code)
+        };
+        let auth = "A".repeat(22);
+        assert_eq!(check("https://push.example.com/x", &auth), None);
+        assert_eq!(check("https://push.example.com/x", "A"), Some("invalid"));
+        assert_eq!(check("ftp://push.example.com/x", &auth), Some("invalid"));
+        assert_eq!(check("https://10.0.0.1/x", &auth), Some("private_address"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod seconds;
 mod server;
 pub mod simulators;
 mod webhook;
+pub mod webpush;
 
 pub use assertion::{Assertion, Difference};
 pub use compare::{Comparison, Expected};

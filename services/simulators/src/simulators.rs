@@ -21,6 +21,7 @@ use crate::report::{Analysis, Report};
 use crate::seconds::{Second, Seconds};
 use crate::server::{Server, Twin};
 use crate::webhook::Webhook;
+use crate::webpush::WebPush;
 
 /// The windows of a report when nobody asks for others, in milliseconds: the sliding second in which
 /// limits are promised.
@@ -72,6 +73,8 @@ kinds! {
         instance.alimtalk.validate().map_err(SimulatorError::Faults)?;
         Ok(Arc::new(AlimTalk::new(instance.alimtalk.clone())))
     };
+    /// A push service of browsers.
+    WebPush = "webpush", |_, _| Ok(Arc::<WebPush>::default());
 }
 
 impl Kind {

@@ -21,6 +21,7 @@ pub(super) fn add(
             Kind::Discord => discord(config, twin),
             Kind::Apns => apns(config, twin, authority.path())?,
             Kind::AlimTalk => alimtalk(config, twin)?,
+            Kind::WebPush => webpush(config),
         }
     }
     Ok(authority)
@@ -53,6 +54,19 @@ fn apns(config: &mut Config, twin: &Running, authority: &std::path::Path) -> any
     };
     apns.accounts.insert("default".to_owned(), account);
     Ok(())
+}
+
+/// Addresses are what `GET /_sim/webpush/subscription?id=…` of the simulator gives.
+fn webpush(config: &mut Config) {
+    let account = bongsu_channels::webpush::config::Account {
+        // The example of RFC 8291; it opens nothing.
+        key: Secret::new("yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"),
+        subject: "mailto:development@example.com".to_owned(),
+        allow_private: true,
+        ..Default::default()
+    };
+    let accounts = &mut config.channels.webpush.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
 }
 
 /// Its reports come back to the gateway.

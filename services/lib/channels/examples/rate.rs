@@ -1,4 +1,4 @@
-//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk> <url>
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk|webpush> <url>
 //! [attempts] [in flight] [credentials]`, against a simulator in another process. The last is the
 //! directory that the APNs simulator has written.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
@@ -79,6 +79,14 @@ fn settings(base: &str) -> Settings {
         ..Default::default()
     };
     settings.alimtalk.accounts.insert("rate".into(), account);
+    let account = bongsu_channels::webpush::config::Account {
+        // The example of RFC 8291; it opens nothing.
+        key: Secret::new("yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"),
+        subject: "mailto:rate@example.com".to_owned(),
+        allow_private: true,
+        ..Default::default()
+    };
+    settings.webpush.accounts.insert("rate".into(), account);
     settings
 }
 
@@ -106,6 +114,7 @@ async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> b
         Channel::Discord => format!("{}/token", i % 100),
         Channel::Apns => format!("{:064x}", i % 100),
         Channel::AlimTalk => format!("0101234{:04}", i % 10_000),
+        Channel::WebPush => bongsu_simulators::webpush::subscription(base, &(i % 100).to_string()),
     };
     let delivery = delivery(channel, address, i);
     let batch = [Attempt {

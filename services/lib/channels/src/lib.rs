@@ -18,6 +18,7 @@ pub mod retry_after;
 pub mod settings;
 pub mod ssrf;
 pub mod webhook;
+pub mod webpush;
 
 pub use apns::config::ApnsSettings;
 pub use limits::{Egress, Limits};

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::{ChannelSettings, HttpSettings, NamedSource, Section};
-use crate::{alimtalk, apns, discord, webhook};
+use crate::{alimtalk, apns, discord, webhook, webpush};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -116,4 +116,6 @@ channels! {
     apns: Apns => apns::config::ApnsSettings,
     /// AlimTalk.
     alimtalk: AlimTalk => HttpSettings<alimtalk::config::Account>,
+    /// Web Push.
+    webpush: WebPush => HttpSettings<webpush::config::Account>,
 }

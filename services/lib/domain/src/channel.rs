@@ -74,6 +74,8 @@ vocabulary!(
         Apns = "apns",
         /// A Kakao AlimTalk to a phone number.
         AlimTalk = "alimtalk",
+        /// A push notification to a browser.
+        WebPush = "webpush",
     }
 );
 
@@ -148,6 +150,8 @@ pub enum AddressForm {
     DeviceToken,
     /// A phone number, in any usual way to write it.
     Phone,
+    /// A browser's push subscription, as its JSON.
+    Subscription,
 }
 
 /// What is fixed of a channel before any setting: one entry per channel, here.
@@ -201,6 +205,7 @@ impl Channel {
                 paid: true,
                 ..ChannelFacts::new(AddressForm::Phone, Platform::Phone)
             },
+            Self::WebPush => ChannelFacts::new(AddressForm::Subscription, Platform::Web),
         }
     }
 
@@ -256,7 +261,7 @@ mod tests {
         let error = Channel::parse("pigeon").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`pigeon` is not a known channel; known are webhook, discord, apns, alimtalk"
+            "`pigeon` is not a known channel; known are webhook, discord, apns, alimtalk, webpush"
         );
     }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::channel::{AddressForm, Channel};
 use crate::phone::Phone;
+use crate::subscription::Subscription;
 
 /// SHA-256 over length-prefixed parts.
 #[must_use]
@@ -162,16 +163,23 @@ pub struct AddressId(pub String);
 impl AddressId {
     /// Hash of (channel, account, normalised address). Normalising trims white space only, for
     /// tokens and URL paths are case sensitive; of a phone number it is the international form, so
-    /// that every way to write it is one address.
+    /// that every way to write it is one address, and of a browser's subscription its endpoint.
     #[must_use]
     pub fn derive(channel: &str, account: &str, address: &str) -> Self {
         let form = Channel::parse(channel).map(|channel| channel.facts().address);
-        let phone = match form {
-            Ok(AddressForm::Phone) => Phone::parse(address).ok(),
+        let known = match form {
+            Ok(AddressForm::Phone) => {
+                let phone = Phone::parse(address).ok();
+                phone.map(|phone| phone.digits().to_owned())
+            }
+            Ok(AddressForm::Subscription) => {
+                let read = Subscription::parse(address).ok();
+                read.map(|subscription| subscription.endpoint.into())
+            }
             Ok(AddressForm::Url | AddressForm::DiscordWebhook | AddressForm::DeviceToken)
             | Err(_) => None,
         };
-        let normal = phone.as_ref().map_or(address.trim(), Phone::digits);
+        let normal = known.as_deref().unwrap_or(address.trim());
         let bytes = first16(&[channel.as_bytes(), account.as_bytes(), normal.as_bytes()]);
         Self(Uuid::from_bytes(bytes).simple().to_string())
     }

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod partition;
 pub mod phone;
 pub mod reference;
+pub mod subscription;
 pub mod target;
 pub mod time;
 
@@ -31,4 +32,5 @@ pub use outcome::{Outcome, Reason, Settled};
 pub use partition::{murmur2, partition_of};
 pub use phone::Phone;
 pub use reference::{Reference, ReferenceKey};
+pub use subscription::Subscription;
 pub use time::Timestamp;

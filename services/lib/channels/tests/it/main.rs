@@ -16,6 +16,7 @@ mod tls;
 mod twins;
 mod webhook;
 mod webhook_twin;
+mod webpush;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,9 +5,10 @@ use bongsu_channels::provider::{AttemptResult, ThrottleScope};
 use bongsu_channels::{Settings, discord, webhook};
 use bongsu_domain::Channel;
 use bongsu_simulators::Simulators;
+use bongsu_simulators::webpush::subscription;
 
 use crate::server::Reply;
-use crate::{alimtalk_account, apns, apns_account, http2};
+use crate::{alimtalk_account, apns, apns_account, http2, webpush};
 
 /// A channel as the suites see it.
 pub(crate) struct Subject {
@@ -97,7 +98,17 @@ pub(crate) fn subject(channel: Channel) -> Subject {
                 |_| "010-1234-5678".to_owned(),
             )
         },
+        Channel::WebPush => Subject::new(
+            |settings, _| webpush(settings),
+            |settings, _| webpush(settings),
+            |base| subscription(base, "secret-part"),
+        ),
     }
+}
+
+fn webpush(settings: &mut Settings) {
+    let accounts = &mut settings.webpush.accounts;
+    accounts.insert("test".into(), webpush::account());
 }
 
 fn webhook(settings: &mut Settings) {
