@@ -8,7 +8,6 @@
 mod poll;
 mod record;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bongsu_channels::reports::{Callback, Refusal, ReportSource, Told};
 use bongsu_domain::Timestamp;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use tokio::time::timeout;
 
 use crate::problem::{Problem, ProblemCode};
@@ -39,11 +38,17 @@ pub(crate) async fn take(
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
     // In the order of what a refusal costs: the body is read only when the callback is believed.
     let found = gateway.source(&provider, &account)?;
-    gateway.verify(&found, &parts.headers, peer)?;
+    let callback = Callback {
+        headers: &parts.headers,
+        query: parts.uri.query().unwrap_or_default(),
+        peer,
+        now: Timestamp(gateway.inner.clock.now_millis()),
+    };
+    believed(&found, found.source.verify(&callback))?;
     let bodies = &gateway.inner.bodies;
     let held = bodies.read(&parts.headers, body).await?;
     gateway.inner.instruments.holds(bodies.in_flight());
-    let answer = gateway.report(&found, &held.bytes).await;
+    let answer = gateway.report(&found, &callback, &held.bytes).await;
     drop(held);
     gateway.inner.instruments.holds(bodies.in_flight());
     let answer = answer?;
@@ -57,6 +62,20 @@ pub(crate) struct Found {
     pub(crate) provider: &'static str,
     pub(crate) account: Arc<str>,
     pub(crate) source: Arc<dyn ReportSource>,
+}
+
+/// The problem of a callback that is not believed.
+fn believed(found: &Found, verified: Result<(), Refusal>) -> Result<(), Problem> {
+    verified.map_err(|refusal| {
+        tracing::warn!(provider = found.provider, account = %found.account, %refusal,
+            "a callback is refused");
+        let code = match refusal {
+            Refusal::NotTaken => ProblemCode::NotFound,
+            Refusal::Source => ProblemCode::ForeignSource,
+            Refusal::Signature | Refusal::Time => ProblemCode::InvalidSignature,
+        };
+        Problem::new(code, refusal.to_string())
+    })
 }
 
 impl Gateway {
@@ -80,31 +99,17 @@ impl Gateway {
         })
     }
 
-    fn verify(
+    /// Keeps the reports of a body and gives the provider's acknowledgement.
+    async fn report(
         &self,
         found: &Found,
-        headers: &HeaderMap,
-        peer: Option<IpAddr>,
-    ) -> Result<(), Problem> {
-        let now = Timestamp(self.inner.clock.now_millis());
-        let callback = Callback { headers, peer, now };
-        found.source.verify(&callback).map_err(|refusal| {
-            tracing::warn!(provider = found.provider, account = %found.account, %refusal,
-                "a callback is refused");
-            let code = match refusal {
-                Refusal::NotTaken => ProblemCode::NotFound,
-                Refusal::Source => ProblemCode::ForeignSource,
-                Refusal::Signature | Refusal::Time => ProblemCode::InvalidSignature,
-            };
-            Problem::new(code, refusal.to_string())
-        })
-    }
-
-    /// Keeps the reports of a body and gives the provider's acknowledgement.
-    async fn report(&self, found: &Found, body: &[u8]) -> Result<String, Problem> {
+        callback: &Callback<'_>,
+        body: &[u8],
+    ) -> Result<String, Problem> {
+        believed(found, found.source.verify_body(callback, body))?;
         let told = found
             .source
-            .read(body)
+            .read(callback, body)
             .map_err(|error| Problem::new(ProblemCode::NotAReport, error.to_string()))?;
         self.keep(found, &told).await?;
         Ok(found.source.acknowledgement(&told))

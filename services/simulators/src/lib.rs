@@ -15,12 +15,16 @@ pub mod compare;
 mod control;
 pub mod discord;
 pub mod faults;
+mod later;
 mod line;
+mod marks;
 pub mod recorder;
 pub mod report;
 pub mod seconds;
 mod server;
 pub mod simulators;
+mod sliding;
+pub mod sms;
 mod webhook;
 pub mod webpush;
 

@@ -20,6 +20,7 @@ use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
 use crate::seconds::{Second, Seconds};
 use crate::server::{Server, Twin};
+use crate::sms::{Plan as SmsPlan, Sms};
 use crate::webhook::Webhook;
 use crate::webpush::WebPush;
 
@@ -75,6 +76,11 @@ kinds! {
     };
     /// A push service of browsers.
     WebPush = "webpush", |_, _| Ok(Arc::<WebPush>::default());
+    /// The SMS vendors.
+    Sms = "sms", |instance, _| {
+        instance.sms.validate().map_err(SimulatorError::Faults)?;
+        Ok(Arc::new(Sms::new(instance.sms.clone())))
+    };
 }
 
 impl Kind {
@@ -104,6 +110,8 @@ pub struct Instance {
     pub credentials_dir: Option<PathBuf>,
     /// What the dealer of AlimTalk does.
     pub alimtalk: DealerPlan,
+    /// What the SMS vendors do.
+    pub sms: SmsPlan,
 }
 
 impl Instance {
@@ -120,6 +128,7 @@ impl Instance {
             apns: Plan::default(),
             credentials_dir: None,
             alimtalk: DealerPlan::default(),
+            sms: SmsPlan::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn add(
             Kind::Apns => apns(config, twin, authority.path())?,
             Kind::AlimTalk => alimtalk(config, twin)?,
             Kind::WebPush => webpush(config),
+            Kind::Sms => sms(config, twin)?,
         }
     }
     Ok(authority)
@@ -95,6 +96,32 @@ fn alimtalk(config: &mut Config, twin: &Running) -> anyhow::Result<()> {
     plan.reports.url = format!("http://{}/v1/reports/bizgo/default", config.gateway.listen);
     twin.set_dealer(plan)?;
     let accounts = &mut config.channels.alimtalk.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+    Ok(())
+}
+
+/// Solapi's, whose reports come back to the gateway.
+fn sms(config: &mut Config, twin: &Running) -> anyhow::Result<()> {
+    use bongsu_channels::sms::config::{Account, ReportMode};
+    use bongsu_simulators::alimtalk::ReportMode as Told;
+    use bongsu_simulators::sms;
+
+    let mut account = Account {
+        api_base: twin.url(),
+        api_key: sms::SOLAPI_KEY.to_owned(),
+        api_secret: Secret::new(sms::SOLAPI_SECRET),
+        from: "0212345678".to_owned(),
+        reference_secret: Secret::new("development-only"),
+        ..Account::default()
+    };
+    account.reports.mode = ReportMode::Webhook;
+    account.reports.secret = Secret::new("development-only");
+    let mut plan = sms::Plan::default();
+    plan.reports.mode = Told::Webhook;
+    plan.reports.secret = "development-only".to_owned();
+    plan.reports.url = format!("http://{}/v1/reports/solapi/default", config.gateway.listen);
+    twin.set_vendors(plan)?;
+    let accounts = &mut config.channels.sms.accounts;
     accounts.entry("default".to_owned()).or_insert(account);
     Ok(())
 }

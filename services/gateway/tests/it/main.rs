@@ -9,4 +9,5 @@ mod publish;
 mod refusals;
 mod reports;
 mod service;
+mod sms_reports;
 mod world;

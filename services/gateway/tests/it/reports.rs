@@ -10,7 +10,7 @@ use axum::body::Body;
 use bongsu_channels::Settings as Channels;
 use bongsu_channels::alimtalk::config::{Account, ReportMode};
 use bongsu_domain::{Channel, Class, DeliveryId, Reference};
-use bongsu_gateway::{Gateway, ReportSources, Resources, router, run};
+use bongsu_gateway::{Gateway, ReportSources, Resources, Settings, router, run};
 use bongsu_runtime::{Secret, Shutdown, Tasks};
 use bongsu_schemas::Receipt;
 use bongsu_simulators::simulators::{Instance, Settings as Twins};
@@ -51,7 +51,12 @@ fn sources(account: Account) -> ReportSources {
 }
 
 /// The world with an account's reports, and its topics.
-async fn with_reports(mut world: World, account: Account) -> World {
+async fn with_reports(world: World, account: Account) -> World {
+    with_sources(world, sources(account)).await
+}
+
+/// The world with these reports, and its topics.
+pub(crate) async fn with_sources(mut world: World, sources: ReportSources) -> World {
     for topic in [world.topics.results(), world.topics.reports()] {
         let spec = TopicSpec {
             name: topic.to_string(),
@@ -61,7 +66,7 @@ async fn with_reports(mut world: World, account: Account) -> World {
         };
         world.cluster.create_topic(spec).await.unwrap();
     }
-    world.resources.reports = sources(account);
+    world.resources.reports = sources;
     let gateway = Gateway::build(settings(), world.resources.clone()).await;
     world.router = router(gateway.unwrap());
     world
@@ -99,7 +104,7 @@ fn signed(body: &Value, secret: &str, at: i64) -> Request<Body> {
         .unwrap()
 }
 
-async fn records(cluster: &dyn Cluster, topic: &Arc<str>) -> Vec<Record> {
+pub(crate) async fn records(cluster: &dyn Cluster, topic: &Arc<str>) -> Vec<Record> {
     let found = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&found);
     let ranges = (0..PARTITIONS).map(|p| TailRange {
@@ -116,7 +121,7 @@ async fn records(cluster: &dyn Cluster, topic: &Arc<str>) -> Vec<Record> {
     found.lock().unwrap().clone()
 }
 
-fn receipts(world: &World, records: &[Record]) -> Vec<Receipt> {
+pub(crate) fn receipts(world: &World, records: &[Record]) -> Vec<Receipt> {
     let decode = |r: &Record| world.codec.decode(r.value.as_ref().unwrap()).unwrap();
     records.iter().map(decode).collect()
 }
@@ -272,19 +277,23 @@ async fn nothing_is_acknowledged_that_kafka_does_not_have() {
 }
 
 /// A gateway with a socket.
-struct Running {
-    address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
     shutdown: Shutdown,
     tasks: Tasks,
 }
 
 impl Running {
-    async fn start(resources: Resources) -> Self {
+    pub(crate) async fn start(resources: Resources) -> Self {
+        Self::start_with(settings(), resources).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings, resources: Resources) -> Self {
         let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
         let (on_bound, bound) = oneshot::channel();
         tasks.spawn(
             "gateway",
-            run(settings(), resources, shutdown.clone(), Some(on_bound)),
+            run(settings, resources, shutdown.clone(), Some(on_bound)),
         );
         let address = tokio::time::timeout(SOON, bound).await.unwrap().unwrap();
         Self {
@@ -294,7 +303,7 @@ impl Running {
         }
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.shutdown.request();
         let ended = tokio::time::timeout(SOON, self.tasks.join()).await;
         ended.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk|webpush> <url>
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk|webpush|sms> <url>
 //! [attempts] [in flight] [credentials]`, against a simulator in another process. The last is the
 //! directory that the APNs simulator has written.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
-use bongsu_channels::{ApnsSettings, Settings, alimtalk, build, discord, webhook};
+use bongsu_channels::{ApnsSettings, Settings, alimtalk, build, discord, sms, webhook};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
@@ -24,7 +24,7 @@ const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [channel, base, rest @ ..] = arguments.as_slice() else {
-        let usage = "usage: rate <webhook|discord|apns|alimtalk> <url> [attempts] [in flight] \
+        let usage = "usage: rate <webhook|discord|apns|alimtalk|sms> <url> [attempts] [in flight] \
                      [credentials]";
         return Err(usage.into());
     };
@@ -87,6 +87,14 @@ fn settings(base: &str) -> Settings {
         ..Default::default()
     };
     settings.webpush.accounts.insert("rate".into(), account);
+    let account = sms::config::Account {
+        api_base: base.to_owned(),
+        api_key: "NCSTWINKEY000001".to_owned(),
+        api_secret: Secret::new("twin-solapi-secret"),
+        from: "0212345678".to_owned(),
+        ..Default::default()
+    };
+    settings.sms.accounts.insert("rate".into(), account);
     settings
 }
 
@@ -113,7 +121,7 @@ async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> b
         Channel::Webhook => format!("{base}/hook/{}", i % 100),
         Channel::Discord => format!("{}/token", i % 100),
         Channel::Apns => format!("{:064x}", i % 100),
-        Channel::AlimTalk => format!("0101234{:04}", i % 10_000),
+        Channel::AlimTalk | Channel::Sms => format!("0101234{:04}", i % 10_000),
         Channel::WebPush => bongsu_simulators::webpush::subscription(base, &(i % 100).to_string()),
     };
     let delivery = delivery(channel, address, i);

@@ -9,14 +9,18 @@ pub mod alimtalk;
 pub mod apns;
 pub mod client;
 pub mod discord;
+pub mod euc_kr;
 mod fits;
 pub mod limits;
+pub mod network;
 pub mod provider;
 pub mod registry;
 pub mod reports;
 pub mod retry_after;
 pub mod settings;
+pub mod sms;
 pub mod ssrf;
+pub mod walk;
 pub mod webhook;
 pub mod webpush;
 

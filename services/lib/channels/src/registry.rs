@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::{ChannelSettings, HttpSettings, NamedSource, Section};
-use crate::{alimtalk, apns, discord, webhook, webpush};
+use crate::{alimtalk, apns, discord, sms, webhook, webpush};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -118,4 +118,6 @@ channels! {
     alimtalk: AlimTalk => HttpSettings<alimtalk::config::Account>,
     /// Web Push.
     webpush: WebPush => HttpSettings<webpush::config::Account>,
+    /// SMS.
+    sms: Sms => HttpSettings<sms::config::Account>,
 }

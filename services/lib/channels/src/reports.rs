@@ -22,6 +22,8 @@ use crate::registry::{BuildError, Settings};
 pub struct Callback<'a> {
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// The query of its URL as it came, without `?`; empty for none.
+    pub query: &'a str,
     /// Who is connected to us; `None` inside one process.
     pub peer: Option<IpAddr>,
     /// Our time.
@@ -92,17 +94,25 @@ pub trait ReportSource: Send + Sync {
     /// The channel they are about.
     fn channel(&self) -> Channel;
 
-    /// Whether a callback may be believed.
+    /// Whether a callback may be believed, by all that is known before its body is read.
     ///
     /// # Errors
     /// [`Refusal`].
     fn verify(&self, callback: &Callback<'_>) -> Result<(), Refusal>;
 
+    /// Whether it may be believed once its body is there, for providers that sign that, too.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn verify_body(&self, _callback: &Callback<'_>, _body: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Reads a callback's body.
     ///
     /// # Errors
     /// [`NotAReport`].
-    fn read(&self, body: &[u8]) -> Result<Vec<Told>, NotAReport>;
+    fn read(&self, callback: &Callback<'_>, body: &[u8]) -> Result<Vec<Told>, NotAReport>;
 
     /// The body of the answer that tells the provider that its reports are kept.
     fn acknowledgement(&self, told: &[Told]) -> String;

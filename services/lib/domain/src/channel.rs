@@ -76,6 +76,8 @@ vocabulary!(
         AlimTalk = "alimtalk",
         /// A push notification to a browser.
         WebPush = "webpush",
+        /// A text message to a phone number.
+        Sms = "sms",
     }
 );
 
@@ -206,6 +208,10 @@ impl Channel {
                 ..ChannelFacts::new(AddressForm::Phone, Platform::Phone)
             },
             Self::WebPush => ChannelFacts::new(AddressForm::Subscription, Platform::Web),
+            Self::Sms => ChannelFacts {
+                paid: true,
+                ..ChannelFacts::new(AddressForm::Phone, Platform::Phone)
+            },
         }
     }
 
@@ -261,7 +267,7 @@ mod tests {
         let error = Channel::parse("pigeon").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`pigeon` is not a known channel; known are webhook, discord, apns, alimtalk, webpush"
+            "`pigeon` is not a known channel; known are webhook, discord, apns, alimtalk, webpush, sms"
         );
     }
 

@@ -236,6 +236,8 @@ mod tests {
         let of = |text| AddressId::derive("alimtalk", "default", text);
         assert_eq!(of("010-1234-5678"), of("+82 10 1234 5678"));
         assert_ne!(of("010-1234-5678"), of("010-1234-5679"));
+        let sms = |text| AddressId::derive("sms", "default", text);
+        assert_eq!(sms("010-1234-5678"), sms("+82 10 1234 5678"));
         let webhook = |text| AddressId::derive("webhook", "default", text);
         assert_ne!(webhook("010-1234-5678"), webhook("+82 10 1234 5678"));
     }

@@ -27,8 +27,8 @@ impl std::fmt::Debug for Phone {
     }
 }
 
-/// Korea's country code, which a number with a leading 0 is taken to have: AlimTalk is a service of
-/// Korea, and its publishers write numbers as they are dialled there.
+/// Korea's country code, which a number with a leading 0 is taken to have: AlimTalk and Solapi are
+/// services of Korea, and their publishers write numbers as they are dialled there.
 const KOREA: &str = "82";
 
 impl Phone {
@@ -83,6 +83,12 @@ impl Phone {
         &self.0
     }
 
+    /// Whether it is a number of Korea.
+    #[must_use]
+    pub fn is_korean(&self) -> bool {
+        self.0.starts_with(KOREA)
+    }
+
     /// As it is dialled in Korea: `01012345678`, and other countries' numbers with their code but
     /// without `+`.
     #[must_use]
@@ -115,6 +121,7 @@ mod tests {
         }
         let abroad = Phone::parse("+1 415 555 2671").unwrap();
         assert_eq!(abroad.dialled_in_korea(), "14155552671");
+        assert!(!abroad.is_korean());
         assert_eq!(format!("{abroad:?}"), "Phone(***)");
     }
 

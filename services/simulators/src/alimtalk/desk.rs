@@ -1,7 +1,7 @@
 //! The dealer's own state: limit, keys, counts, and what reports are still to be given. Pure, with
 //! an injected clock (Unix microseconds).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::envelope::{Sending, answer, fits, gateway, service, word};
 use super::plan::{Plan, ReportMode};
 use super::reports::{Report, Schedule};
+use crate::sliding::Sliding;
 
 const SECOND_US: u64 = 1_000_000;
 /// Recipients of one request. [R: bizgo-api-spec, 2026-08]
@@ -58,9 +59,7 @@ pub(super) struct Answered {
 pub(super) struct Desk {
     plan: Plan,
     counts: Counts,
-    /// When recipients were taken, within the last second.
-    second: VecDeque<(u64, u64)>,
-    in_second: u64,
+    second: Sliding,
     /// Keys with the time they are forgotten.
     keys: HashMap<String, u64>,
     /// Number of keys at which the forgotten ones are removed.
@@ -79,8 +78,7 @@ impl Desk {
             schedule: Schedule::default(),
             plan,
             counts: Counts::default(),
-            second: VecDeque::new(),
-            in_second: 0,
+            second: Sliding::default(),
             keys: HashMap::new(),
             clean_at: CLEAN,
             requests: 0,
@@ -150,7 +148,8 @@ impl Desk {
             self.counts.recognised += count as u64;
             return whole(StatusCode::OK, service("A301"), 409, count);
         }
-        if !self.within_limit(count as u64, now_us) {
+        let limit = self.plan.recipients_per_second;
+        if !self.second.take(limit, count as u64, now_us) {
             self.counts.over_limit += count as u64;
             return whole(StatusCode::TOO_MANY_REQUESTS, gateway("A020"), 429, count);
         }
@@ -221,27 +220,6 @@ impl Desk {
             return "A506".to_owned();
         }
         "A000".to_owned()
-    }
-
-    /// Counts recipients against the sliding second, or refuses them all.
-    fn within_limit(&mut self, count: u64, now_us: u64) -> bool {
-        let limit = self.plan.recipients_per_second;
-        if limit == 0 {
-            return true;
-        }
-        while let Some((at, n)) = self.second.front().copied() {
-            if at + SECOND_US > now_us {
-                break;
-            }
-            self.in_second -= n;
-            self.second.pop_front();
-        }
-        if self.in_second + count > limit {
-            return false;
-        }
-        self.in_second += count;
-        self.second.push_back((now_us, count));
-        true
     }
 }
 

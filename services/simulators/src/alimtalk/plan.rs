@@ -107,29 +107,38 @@ impl Default for Plan {
     }
 }
 
+impl ReportPlan {
+    /// What is wrong with it.
+    ///
+    /// # Errors
+    /// The first fault, naming its field.
+    pub fn validate(&self) -> Result<(), String> {
+        for (name, ratio) in [
+            ("late_ratio", self.late_ratio),
+            ("double_ratio", self.double_ratio),
+            ("reorder_ratio", self.reorder_ratio),
+            ("undelivered_ratio", self.undelivered_ratio),
+        ] {
+            if !(0.0..=1.0).contains(&ratio) {
+                return Err(format!("reports.{name} must lie between 0 and 1"));
+            }
+        }
+        if self.mode == ReportMode::Webhook && !self.url.starts_with("http") {
+            return Err("reports.url must be the URL reports are posted to".to_owned());
+        }
+        if self.at_once == 0 {
+            return Err("reports.at_once must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Plan {
     /// What is wrong with it.
     ///
     /// # Errors
     /// The first fault, naming its field.
     pub fn validate(&self) -> Result<(), String> {
-        let reports = &self.reports;
-        for (name, ratio) in [
-            ("late_ratio", reports.late_ratio),
-            ("double_ratio", reports.double_ratio),
-            ("reorder_ratio", reports.reorder_ratio),
-            ("undelivered_ratio", reports.undelivered_ratio),
-        ] {
-            if !(0.0..=1.0).contains(&ratio) {
-                return Err(format!("reports.{name} must lie between 0 and 1"));
-            }
-        }
-        if reports.mode == ReportMode::Webhook && !reports.url.starts_with("http") {
-            return Err("reports.url must be the URL reports are posted to".to_owned());
-        }
-        if reports.at_once == 0 {
-            return Err("reports.at_once must be at least 1".to_owned());
-        }
-        Ok(())
+        self.reports.validate()
     }
 }

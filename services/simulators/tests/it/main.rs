@@ -9,6 +9,7 @@ mod apns;
 mod control;
 mod discord;
 mod lines;
+mod sms;
 mod webhook;
 
 use bongsu_simulators::simulators::{Instance, Settings};

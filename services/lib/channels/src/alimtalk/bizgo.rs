@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 
 use super::classify::{Reaction, by_status};
 use super::config::{Account, FailoverKind};
-use super::payload::{Letter, euc_kr_bytes};
+use super::payload::Letter;
+use crate::euc_kr::{self, LMS_BYTES, SMS_BYTES};
 use crate::provider::AttemptResult;
 
 /// Where it is sent to.
@@ -39,11 +40,6 @@ pub const SEND_PATH: &str = "/api/comm/v1/send/omni";
 /// How long the service remembers a key: as long as it takes, which is a day. A key without a time
 /// is refused (A309).
 pub const KEY_SECONDS: u32 = 86_400;
-
-/// Bytes of a short text. [R: same]
-const SMS_BYTES: usize = 90;
-/// Bytes of a long text.
-const LMS_BYTES: usize = 2_000;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -107,7 +103,7 @@ pub fn fits(account: &Account, letter: &Letter) -> Result<(), Reason> {
         FailoverKind::Sms => SMS_BYTES,
         FailoverKind::Lms => LMS_BYTES,
     };
-    if euc_kr_bytes(&letter.text) <= most {
+    if euc_kr::bytes(&letter.text) <= most {
         Ok(())
     } else {
         Err(Reason::InvalidContent)

@@ -1,7 +1,6 @@
 //! `channels.alimtalk.accounts.<name>`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bongsu_domain::ReferenceKey;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::template::Template;
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// Who carries the notification to Kakao.
 #[derive(
@@ -381,46 +381,6 @@ fn is_number(text: &str) -> bool {
     (4..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// An address or a network of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    /// Reads `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/32`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.trim().parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Self { address, bits })
-    }
-
-    /// Whether an address lies in it. An IPv4 address inside IPv6 counts as what it is.
-    #[must_use]
-    pub fn holds(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(ip)) => {
-                let rest = 32 - u32::from(self.bits);
-                let shift = |ip: u32| ip.checked_shr(rest).unwrap_or(0);
-                shift(own.to_bits()) == shift(ip.to_bits())
-            }
-            (IpAddr::V6(own), IpAddr::V6(ip)) => {
-                let rest = 128 - u32::from(self.bits);
-                let shift = |ip: u128| ip.checked_shr(rest).unwrap_or(0);
-                shift(own.to_bits()) == shift(ip.to_bits())
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -517,20 +477,5 @@ pub(crate) mod tests {
             ..account()
         };
         assert_eq!(told.known_limits().per_second, Some(2_000));
-    }
-
-    #[test]
-    fn networks_hold_what_lies_in_them() {
-        let holds =
-            |network: &str, ip: &str| Network::parse(network).unwrap().holds(ip.parse().unwrap());
-        assert!(holds("203.0.113.0/24", "203.0.113.200"));
-        assert!(holds("203.0.113.7", "::ffff:203.0.113.7"));
-        assert!(!holds("203.0.113.7", "203.0.113.8"));
-        assert!(holds("0.0.0.0/0", "8.8.8.8"));
-        assert!(holds("2001:db8::/32", "2001:db8:1::1"));
-        assert!(!holds("2001:db8::/32", "203.0.113.7"));
-        for bad in ["", "x", "203.0.113.0/33", "203.0.113.0/x"] {
-            assert_eq!(Network::parse(bad), None, "{bad}");
-        }
     }
 }

@@ -161,12 +161,6 @@ pub fn letter(
     })
 }
 
-/// Bytes of a text in EUC-KR, by which text messages are measured: one for ASCII, else two.
-#[must_use]
-pub fn euc_kr_bytes(text: &str) -> usize {
-    text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use bongsu_domain::Purpose;
@@ -270,10 +264,5 @@ pub(crate) mod tests {
             differs.unwrap_err().to_string(),
             "template `paid`: the text differs from the template at character 27: '!' instead of '.'"
         );
-    }
-
-    #[test]
-    fn text_messages_are_measured_in_euc_kr() {
-        assert_eq!(euc_kr_bytes("주문 17"), 7);
     }
 }

@@ -6,7 +6,6 @@
 //! should be listed. NHN sends a fixed text as its signature. A dealer with a failover reports every
 //! way it tried, the failed AlimTalk first; reports only move forward, so the order does not matter.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,7 +17,7 @@ use bongsu_domain::{Channel, Outcome, Reason, ReferenceKey, Timestamp};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hmac::{Hmac, Mac as _};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Method, Request};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -26,8 +25,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::classify::reported;
-use super::config::{Account, Dealer, Network, ReportMode};
+use super::config::{Account, Dealer, ReportMode};
 use crate::client::{self, Reach};
+use crate::network::Callers;
 use crate::reports::{Callback, Fetched, NotAReport, PollError, Refusal, ReportSource, Told};
 use crate::settings::ClientSettings;
 
@@ -41,8 +41,7 @@ pub struct Source {
     mode: ReportMode,
     secret: String,
     tolerance_ms: i64,
-    allowed: Vec<Network>,
-    proxies: Vec<Network>,
+    callers: Callers,
     success: Vec<String>,
     interval: Duration,
     references: ReferenceKey,
@@ -66,7 +65,6 @@ impl Source {
         if reports.mode == ReportMode::None {
             return Ok(None);
         }
-        let networks = |list: &[String]| list.iter().filter_map(|t| Network::parse(t)).collect();
         let success = if reports.success_codes.is_empty() {
             let own = account.provider.success_codes().iter();
             own.map(|code| (*code).to_owned()).collect()
@@ -81,8 +79,7 @@ impl Source {
             mode: reports.mode,
             secret: reports.secret.expose().to_owned(),
             tolerance_ms: i64::try_from(reports.tolerance.0.as_millis()).unwrap_or(i64::MAX),
-            allowed: networks(&reports.allow_from),
-            proxies: networks(&reports.trusted_proxies),
+            callers: Callers::new(&reports.allow_from, &reports.trusted_proxies),
             success,
             interval: reports.poll_interval.0,
             references: account
@@ -195,22 +192,6 @@ impl Source {
             }
         }
     }
-
-    /// Who called: the peer, or whom our own proxies name.
-    fn caller(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-        let ours = |ip: IpAddr| self.proxies.iter().any(|network| network.holds(ip));
-        if !ours(peer) {
-            return peer;
-        }
-        let named = headers.get_all("x-forwarded-for").iter();
-        let list: Vec<IpAddr> = named
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.split(','))
-            .filter_map(|ip| ip.trim().parse().ok())
-            .collect();
-        // The last one that is not ours was seen by a proxy of ours; those before are hearsay.
-        list.into_iter().rev().find(|ip| !ours(*ip)).unwrap_or(peer)
-    }
 }
 
 /// The signature's bytes: hexadecimal in any case, or base64.
@@ -258,19 +239,11 @@ impl ReportSource for Source {
         if self.mode != ReportMode::Webhook {
             return Err(Refusal::NotTaken);
         }
-        if !self.allowed.is_empty() {
-            let caller = callback
-                .peer
-                .map(|peer| self.caller(callback.headers, peer));
-            let known = caller.is_some_and(|ip| self.allowed.iter().any(|n| n.holds(ip)));
-            if !known {
-                return Err(Refusal::Source);
-            }
-        }
+        self.callers.check(callback)?;
         self.check_signature(callback)
     }
 
-    fn read(&self, body: &[u8]) -> Result<Vec<Told>, NotAReport> {
+    fn read(&self, _callback: &Callback<'_>, body: &[u8]) -> Result<Vec<Told>, NotAReport> {
         let body: Value =
             serde_json::from_slice(body).map_err(|error| NotAReport(error.to_string()))?;
         match self.dealer {
@@ -338,6 +311,8 @@ impl ReportSource for Source {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+
     use bongsu_domain::{Class, DeliveryId, Reference};
     use bongsu_runtime::Secret;
 
@@ -387,9 +362,20 @@ mod tests {
     fn verify(source: &Source, headers: &HeaderMap, peer: &str) -> Result<(), Refusal> {
         source.verify(&Callback {
             headers,
+            query: "",
             peer: Some(peer.parse().unwrap()),
             now: Timestamp(NOW),
         })
+    }
+
+    fn read(source: &Source, body: &[u8]) -> Result<Vec<Told>, NotAReport> {
+        let callback = Callback {
+            headers: &HeaderMap::new(),
+            query: "",
+            peer: None,
+            now: Timestamp(NOW),
+        };
+        source.read(&callback, body)
     }
 
     #[test]
@@ -472,7 +458,7 @@ mod tests {
                    "reportTime": "2026-11-25T19:00:00+09:00", "ref": reference})
             .to_string()
         };
-        let read = |body: String| source.read(body.as_bytes()).unwrap().remove(0);
+        let read = |body: String| read(&source, body.as_bytes()).unwrap().remove(0);
         let told = read(body("10000", &own));
         assert_eq!(told.reference, Ok(reference()));
         assert_eq!(told.verdict, Some((Outcome::Delivered, Reason::None)));
@@ -496,7 +482,7 @@ mod tests {
             r#"{"msgKey":"k"}"#,
             r#"{"msgKey":"","reportCode":"1"}"#,
         ] {
-            assert!(source.read(bad.as_bytes()).is_err(), "{bad}");
+            assert!(self::read(&source, bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(time("2026-11-25 19:00:00"), Some(Timestamp(NOW)));
     }
@@ -505,10 +491,10 @@ mod tests {
     fn success_codes_are_a_setting() {
         let source = with(|a| a.reports.success_codes = vec!["SUC".into()]);
         let body = br#"{"messageId":"k","resultCode":"SUC"}"#;
-        let told = source.read(body).unwrap().remove(0);
+        let told = read(&source, body).unwrap().remove(0);
         assert_eq!(told.verdict, Some((Outcome::Delivered, Reason::None)));
         let body = br#"{"messageId":"k","resultCode":"10000"}"#;
-        let told = source.read(body).unwrap().remove(0);
+        let told = read(&source, body).unwrap().remove(0);
         let refused = (Outcome::Undelivered, Reason::ProviderRefused);
         assert_eq!(told.verdict, Some(refused));
     }
@@ -530,7 +516,7 @@ mod tests {
             hook("FAILED", "RSC05", "3018"),
             hook("READY", "RSC01", ""),
         ]});
-        let told = source.read(body.to_string().as_bytes()).unwrap();
+        let told = read(&source, body.to_string().as_bytes()).unwrap();
         let verdicts: Vec<_> = told.iter().map(|t| t.verdict.map(|v| v.0)).collect();
         assert_eq!(
             verdicts,
@@ -544,7 +530,7 @@ mod tests {
         assert_eq!(told[0].key, "r/1");
         assert_eq!(source.acknowledgement(&told), "{}");
         let other = json!({"event": "TEMPLATE_UPDATE", "hooks": []});
-        assert_eq!(source.read(other.to_string().as_bytes()), Ok(vec![]));
+        assert_eq!(read(&source, other.to_string().as_bytes()), Ok(vec![]));
         let signed = |text: &str| {
             let headers = [(
                 "x-toast-webhook-signature".parse().unwrap(),

@@ -10,6 +10,7 @@ mod conformance;
 mod discord;
 mod http2;
 mod server;
+mod sms;
 mod ssrf;
 mod subject;
 mod tls;
@@ -108,6 +109,18 @@ fn alimtalk_account(base: &str) -> bongsu_channels::alimtalk::config::Account {
             },
         )]),
         ..Account::default()
+    }
+}
+
+/// An SMS account of Solapi, of the keys the twin takes, that reaches `base`.
+fn sms_account(base: &str) -> bongsu_channels::sms::config::Account {
+    bongsu_channels::sms::config::Account {
+        api_base: base.to_owned(),
+        api_key: bongsu_simulators::sms::SOLAPI_KEY.into(),
+        api_secret: Secret::new(bongsu_simulators::sms::SOLAPI_SECRET),
+        from: "0212345678".into(),
+        reference_secret: Secret::new("0123456789abcdef"),
+        ..Default::default()
     }
 }
 

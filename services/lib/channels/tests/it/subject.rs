@@ -8,7 +8,7 @@ use bongsu_simulators::Simulators;
 use bongsu_simulators::webpush::subscription;
 
 use crate::server::Reply;
-use crate::{alimtalk_account, apns, apns_account, http2, webpush};
+use crate::{alimtalk_account, apns, apns_account, http2, sms_account, webpush};
 
 /// A channel as the suites see it.
 pub(crate) struct Subject {
@@ -103,6 +103,20 @@ pub(crate) fn subject(channel: Channel) -> Subject {
             |settings, _| webpush(settings),
             |base| subscription(base, "secret-part"),
         ),
+        Channel::Sms => Subject {
+            taken: Reply::answer(
+                200,
+                "",
+                r#"{"failedMessageList":[],"groupInfo":{"groupId":"G","count":{"registeredFailed":0}}}"#,
+            ),
+            wordless: AttemptResult::Unknown,
+            throttled: ThrottleScope::Account,
+            ..Subject::new(
+                sms,
+                |settings, twins| sms(settings, &twins.running()[0].url()),
+                |_| "010-1234-5678".to_owned(),
+            )
+        },
     }
 }
 
@@ -125,6 +139,11 @@ fn discord(settings: &mut Settings, base: &str) {
         ..Default::default()
     };
     settings.discord.accounts.insert("test".into(), account);
+}
+
+fn sms(settings: &mut Settings, base: &str) {
+    let account = sms_account(base);
+    settings.sms.accounts.insert("test".into(), account);
 }
 
 fn alimtalk(settings: &mut Settings, base: &str) {
