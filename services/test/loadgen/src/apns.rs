@@ -3,7 +3,7 @@
 
 mod bare;
 mod others;
-mod pipeline;
+pub(crate) mod pipeline;
 mod twin;
 
 use std::time::Duration;

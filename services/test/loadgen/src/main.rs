@@ -11,6 +11,7 @@
     reason = "a tool outside the services' task tree"
 )]
 
+mod alimtalk;
 mod apns;
 mod audit;
 mod bare;
@@ -46,9 +47,11 @@ enum Story {
     Walk,
     /// Pushes: our provider, other clients, and dispatch.
     Apns,
+    /// Deliveries of AlimTalk at the dealer's rate, with its reports.
+    Alimtalk,
     /// Dispatch alone: deliveries to webhooks.
     Engine,
-    /// Both.
+    /// Walk and engine.
     All,
 }
 
@@ -158,6 +161,13 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<bool> {
             note(arguments, &mut rows, serde_json::to_value(row)?)
         };
         engine::run(arguments, &mut each).await?;
+    }
+    if arguments.story == Story::Alimtalk {
+        let mut each = |row: alimtalk::Row| {
+            all_kept &= row.kept;
+            note(arguments, &mut rows, serde_json::to_value(row)?)
+        };
+        alimtalk::run(arguments, &mut each).await?;
     }
     if arguments.story == Story::Apns {
         for row in apns::run(arguments).await? {

@@ -123,7 +123,7 @@ async fn write(job: &Job<'_>, bootstrap: &str) -> anyhow::Result<()> {
 }
 
 /// A delivery as fanout writes it.
-fn record(delivery: &Delivery) -> bongsu_schemas::Delivery {
+pub(crate) fn record(delivery: &Delivery) -> bongsu_schemas::Delivery {
     let address = &delivery.address;
     bongsu_schemas::Delivery {
         delivery_id: delivery.id.to_string(),
@@ -148,14 +148,14 @@ fn record(delivery: &Delivery) -> bongsu_schemas::Delivery {
 }
 
 /// One broker that ends with its value.
-struct Kafka {
+pub(crate) struct Kafka {
     scripts: std::path::PathBuf,
     dir: std::path::PathBuf,
-    bootstrap: String,
+    pub(crate) bootstrap: String,
 }
 
 impl Kafka {
-    fn start(scripts: &Path, dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(scripts: &Path, dir: &Path) -> anyhow::Result<Self> {
         let dir = dir.join("kafka");
         let bootstrap = start_kafka(scripts, &dir).context("Kafka")?;
         Ok(Self {
