@@ -218,6 +218,13 @@ impl Codec {
         };
         for current in current_schemas() {
             codec.remember(SchemaRef::Fingerprint(current.fingerprint), current.schema);
+            let id = match (&codec.framing, current.schema.name()) {
+                (Framing::Confluent(ids), Some(name)) => ids.get(name.name()).copied(),
+                (Framing::Confluent(_), None) | (Framing::SingleObject, _) => None,
+            };
+            if let Some(id) = id {
+                codec.remember(SchemaRef::RegistryId(id), current.schema);
+            }
         }
         codec
     }

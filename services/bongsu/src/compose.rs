@@ -18,6 +18,7 @@ use bongsu_stream::schema_source::SchemaSource;
 
 use crate::config::{Config, Service};
 use crate::credentials;
+use crate::registry;
 
 /// What all services of a process share.
 #[derive(Clone)]
@@ -40,18 +41,19 @@ pub(crate) fn connect(config: &Config) -> anyhow::Result<Arc<dyn Cluster>> {
 
 impl World {
     /// A world over a log.
-    pub(crate) fn new(config: Config, cluster: Arc<dyn Cluster>) -> anyhow::Result<Self> {
+    pub(crate) async fn new(config: Config, cluster: Arc<dyn Cluster>) -> anyhow::Result<Self> {
         let worker_id = match config.process.worker_id.as_str() {
             "" => format!("{}-{}", host(), std::process::id()),
             given => given.to_owned(),
         };
         let rules = config.rules.rules().map_err(SettingsError)?;
+        let framing = registry::framing(&config).await?;
         Ok(Self {
             rules: Arc::new(rules),
             topics: Topics::new(config.topics.prefix.clone()),
             config: Arc::new(config),
             cluster,
-            codec: Arc::new(Codec::default()),
+            codec: Arc::new(Codec::new(framing)),
             clock: Clock::system(),
             metrics: Metrics::new()?,
             health: Health::new(),

@@ -263,5 +263,7 @@ How to reach Kafka.
 
 ## [registry]
 
-A Confluent schema registry: `url`, and `username` and `password` when it asks. Without it, schemas are found in the `schemas` topic.
+A Confluent-compatible schema registry: `url`, and `username` and `password` when it asks. Without it, schemas are found in the `schemas` topic.
+
+With it, records are written with the registry's ids under the subjects `<topic>-value`: `topics apply` registers them, every start looks them up. `write = false` writes as without a registry and only reads what others wrote with ids.
 ";

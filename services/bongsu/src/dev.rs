@@ -101,7 +101,7 @@ async fn with_backend(
     let cluster = backend.cluster(&config)?;
     topics::ensure(&*cluster, &config).await?;
     let gateway = format!("http://{}", config.gateway.listen);
-    let world = World::new(config, cluster)?;
+    let world = World::new(config, cluster).await?;
     let services = shutdown.child();
     let channels = world.config.active_channels();
     let mut tasks = world.start(Service::ALL, &channels, &services).await?;

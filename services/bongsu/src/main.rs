@@ -11,6 +11,7 @@ mod metrics_reference;
 mod ops;
 mod output;
 mod publish;
+mod registry;
 mod rules;
 mod run;
 mod simulate;

@@ -18,7 +18,7 @@ pub(crate) async fn run(
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("listening to signals")?;
     let cluster = connect(&config)?;
-    let world = World::new(config, cluster)?;
+    let world = World::new(config, cluster).await?;
     tracing::info!(
         log = world.cluster.describe(), worker = %world.worker_id, ?services, "starting"
     );

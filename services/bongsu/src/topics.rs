@@ -15,6 +15,7 @@ use bongsu_stream::topics::{apply, plan};
 use crate::config::{Config, TopicSettings};
 use crate::error::Usage;
 use crate::output::{say, say_json};
+use crate::registry;
 
 /// Largest record of the topics that hold events and deliveries (design: 1 MiB).
 const RECORD_BYTES: usize = 1024 * 1024;
@@ -118,8 +119,12 @@ pub(crate) async fn topics(
     if change {
         apply(cluster, &planned).await?;
         publish_schemas(cluster, settings).await?;
+        let subjects = registry::register(config).await?;
         if !json {
             say("applied; the current schemas are published");
+            if subjects > 0 {
+                say(&format!("{subjects} subjects are in the schema registry"));
+            }
         }
     }
     Ok(())
@@ -133,7 +138,9 @@ pub(crate) async fn ensure(cluster: &dyn Cluster, config: &Config) -> anyhow::Re
         return Err(Usage(planned.to_string()).into());
     }
     apply(cluster, &planned).await?;
-    publish_schemas(cluster, settings).await
+    publish_schemas(cluster, settings).await?;
+    registry::register(config).await?;
+    Ok(())
 }
 
 async fn publish_schemas(cluster: &dyn Cluster, settings: &TopicSettings) -> anyhow::Result<()> {

@@ -11,5 +11,6 @@ mod clients;
 mod commands;
 mod dev;
 mod pipeline_on_kafka;
+mod registry;
 mod stops_on_kafka;
 mod topics_on_kafka;

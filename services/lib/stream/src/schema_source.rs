@@ -10,8 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use self::registry::Registry;
-pub use self::registry::RegistrySettings;
+pub use self::registry::{Registry, RegistryError, RegistrySettings};
 use crate::port::{
     Cluster, Follower, From, Isolation, Record, TailEnds, TailRange, TopicPartition,
 };

@@ -248,7 +248,9 @@ impl Settings {
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "2000")
-            .set("socket.timeout.ms", "30000")
+            // A connection that died without a word is found after this. No request waits longer on a
+            // broker that is well: the group's own waits come on top, and a repeated one does no harm.
+            .set("socket.timeout.ms", "10000")
             // Nobody reads them, and they cost some hundred KiB per client and broker.
             .set("enable.metrics.push", "false")
             .set("topic.metadata.refresh.interval.ms", "60000")
