@@ -1,4 +1,4 @@
-//! APNs: pushes to Apple's devices over HTTP/2, on a transport of our own (docs/adr/0001).
+//! APNs: pushes to Apple's devices over HTTP/2, on [our own HTTP/2](crate::http2) (docs/adr/0001).
 
 pub mod certificate;
 pub mod classify;
@@ -7,7 +7,6 @@ pub mod options;
 pub mod payload;
 mod provider;
 pub mod token;
-pub mod transport;
 
 pub use provider::ApnsProvider;
 

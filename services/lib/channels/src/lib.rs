@@ -11,6 +11,7 @@ pub mod client;
 pub mod discord;
 pub mod euc_kr;
 mod fits;
+pub mod http2;
 pub mod limits;
 pub mod network;
 pub mod provider;

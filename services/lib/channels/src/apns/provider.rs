@@ -11,17 +11,15 @@ use futures_util::future::{BoxFuture, join_all};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri};
-use rustls::pki_types::ServerName;
 use tokio::time::Instant;
-use url::{Host, Url};
 
 use super::classify::{self, Facts, Reaction};
 use super::config::{Account, ApnsSettings, Connections, Credential};
 use super::payload::{self, Push};
 use super::token::{Renewal, Token, TokenSource};
-use super::transport::slots::Rules;
-use super::transport::{Answer, Lease, Limits, Pool, Target, client_config};
 use crate::client;
+use crate::http2::slots::Rules;
+use crate::http2::{Answer, Lease, Limits, Pool, Target, client_config, names};
 use crate::limits;
 use crate::provider::{
     Attempt, AttemptResult, Expiring, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
@@ -298,15 +296,6 @@ fn ready(
         pool: Pool::new(name, target, limits, seed),
         tokens,
         certificate_ends: identity.map(|identity| identity.not_after_millis()),
-    })
-}
-
-/// What is resolved, and what the certificate must be for.
-fn names(url: &Url) -> Option<(String, ServerName<'static>)> {
-    Some(match url.host()? {
-        Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()?),
-        Host::Ipv4(ip) => (ip.to_string(), ServerName::from(std::net::IpAddr::V4(ip))),
-        Host::Ipv6(ip) => (ip.to_string(), ServerName::from(std::net::IpAddr::V6(ip))),
     })
 }
 

@@ -31,13 +31,13 @@ pub(super) async fn live(shared: Arc<Shared>, target: Target, patience: Patience
         Ok(both) => both,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(account = shared.account(), %error, cause, "no connection to APNs");
+            tracing::warn!(account = shared.account(), %error, cause, "no connection");
             shared.failed();
             return;
         }
     };
     let (id, closing) = shared.opened(send.clone());
-    tracing::debug!(account = shared.account(), id, "connected to APNs");
+    tracing::debug!(account = shared.account(), id, "connected");
     let mut connection = connection;
     let ping = connection.ping_pong();
     tokio::select! {
@@ -111,7 +111,7 @@ async fn watch(
                             account = shared.account(),
                             id,
                             waited_ms = asked.elapsed().as_millis(),
-                            "a connection to APNs is silent and is replaced"
+                            "a connection is silent and is replaced"
                         );
                         return;
                     }

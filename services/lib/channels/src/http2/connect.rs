@@ -1,6 +1,7 @@
 //! From a name to an HTTP/2 connection: resolve, connect, TLS, first words. Everything anew for every
 //! connection, so that a moved name is followed.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use url::{Host, Url};
 
 use crate::apns::certificate::Identity;
 
@@ -91,6 +93,16 @@ pub(super) enum ConnectError {
     Http2(#[from] h2::Error),
     #[error("it took too long")]
     TimedOut,
+}
+
+/// What is resolved, and what the certificate must be for; none without a host.
+#[must_use]
+pub fn names(url: &Url) -> Option<(String, ServerName<'static>)> {
+    Some(match url.host()? {
+        Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()?),
+        Host::Ipv4(ip) => (ip.to_string(), ServerName::from(IpAddr::V4(ip))),
+        Host::Ipv6(ip) => (ip.to_string(), ServerName::from(IpAddr::V6(ip))),
+    })
 }
 
 type Io = TlsStream<TcpStream>;

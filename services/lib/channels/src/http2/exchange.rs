@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::BODY_PATIENCE;
 use crate::provider::AttemptResult;
 
-/// Bytes of an answer's body that are read; Apple's are below 100.
-const BODY_LIMIT: usize = 4_096;
+/// Bytes of an answer's body that are read; Apple's are below 100, Google's below 2,000.
+const BODY_LIMIT: usize = 8_192;
 
 /// An answer, its body cut to some kilobytes.
 #[derive(Debug)]

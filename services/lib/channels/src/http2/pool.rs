@@ -133,7 +133,7 @@ impl Pool {
         let one = live(Arc::clone(&self.shared), self.target.clone(), self.patience);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         reap(&mut tasks);
-        tasks.spawn("apns connection", one.map(Ok::<(), Infallible>));
+        tasks.spawn("http2 connection", one.map(Ok::<(), Infallible>));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Our own way to APNs: pooled HTTP/2 connections that are counted, watched and replaced.
+//! Our own HTTP/2 for providers that take many requests at a time: pooled connections that are
+//! counted, watched and replaced.
 //!
 //! Invariants: a stream is opened only when the server's present limit has room for it; the first
 //! request of a connection is alone until a credential was accepted; a connection that stays silent
@@ -12,6 +13,6 @@ mod exchange;
 pub mod pool;
 pub mod slots;
 
-pub use connect::{Target, TlsError, client_config};
+pub use connect::{Target, TlsError, client_config, names};
 pub use exchange::{Answer, NoAnswer};
 pub use pool::{Lease, Limits, Pool};
