@@ -2,8 +2,8 @@
 //!
 //! The channel checks again before every request; here the publisher learns it at once.
 
-use bongsu_domain::target::{TargetError, check_url, is_device_token};
-use bongsu_domain::{AddressForm, Channel, Phone, Reason, Subscription};
+use bongsu_domain::target::{TargetError, check_url};
+use bongsu_domain::{AddressForm, Channel, Reason, Subscription};
 use bongsu_schemas::records::Address;
 
 /// Why an address is not taken; never holds the address.
@@ -21,13 +21,21 @@ pub(crate) fn check(address: &Address, allow_private: bool) -> Result<(), Target
     let Ok(channel) = Channel::parse(&address.channel) else {
         return Ok(());
     };
-    match channel.facts().address {
-        AddressForm::Url => check_webhook(text, allow_private),
-        AddressForm::DiscordWebhook => check_discord(text),
-        AddressForm::DeviceToken => check_apns(text),
-        AddressForm::Phone => check_phone(text),
-        AddressForm::Subscription => check_subscription(text, allow_private),
+    let form = channel.facts().address;
+    // Three forms are more than a grammar; of all others it is the domain's.
+    if form == AddressForm::Url {
+        return check_webhook(text, allow_private);
     }
+    if form == AddressForm::DiscordWebhook {
+        return check_discord(text);
+    }
+    if form == AddressForm::Subscription {
+        return check_subscription(text, allow_private);
+    }
+    form.read(text).map(drop).map_err(|error| TargetFault {
+        code: "invalid",
+        message: error.to_string(),
+    })
 }
 
 fn check_webhook(text: &str, allow_private: bool) -> Result<(), TargetFault> {
@@ -57,24 +65,6 @@ fn check_discord(text: &str) -> Result<(), TargetFault> {
         code: "invalid",
         message: "is no Discord webhook; write https://discord.com/api/webhooks/{id}/{token}"
             .to_owned(),
-    })
-}
-
-fn check_apns(text: &str) -> Result<(), TargetFault> {
-    if is_device_token(text) {
-        return Ok(());
-    }
-    Err(TargetFault {
-        code: "invalid",
-        message: "is no APNs device token; write its bytes as hexadecimal digits, 64 or more"
-            .to_owned(),
-    })
-}
-
-fn check_phone(text: &str) -> Result<(), TargetFault> {
-    Phone::parse(text).map(drop).map_err(|error| TargetFault {
-        code: "invalid",
-        message: error.to_string(),
     })
 }
 

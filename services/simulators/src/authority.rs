@@ -27,6 +27,9 @@ pub enum AuthorityError {
     /// The verifier of client certificates cannot be made.
     #[error("client certificates cannot be checked")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// A key cannot be made or read.
+    #[error("a key cannot be made or read")]
+    Key,
     /// A file cannot be read or written.
     #[error("{path} cannot be read or written")]
     File {

@@ -12,6 +12,7 @@
 //! | `GET /_sim/requests?from=N&limit=M&path=P` | the requests as NDJSON |
 //! | `POST /_sim/reset` | forgets every request |
 //! | `POST /_sim/freeze` | silences every present connection without closing it; how many |
+//! | `GET`, `PUT /_sim/answers` | what single addresses are answered, where the twin lets that be chosen |
 //! | `GET /_sim/authority` | the authority of its certificate, as PEM |
 //! | `GET /_sim/apns` | connections, streams and tokens of the twin of APNs |
 //! | `GET`, `PUT /_sim/apns/plan` | its plan beside the fault plan |
@@ -32,6 +33,7 @@ use crate::compare::{Expected, address_path};
 use crate::faults::Faults;
 use crate::server::{Answer, Server, plain, with};
 use crate::simulators::{WINDOWS, check, compare, report, seconds};
+use crate::words::Words;
 
 /// The most requests of one page of the log.
 const PAGE: u64 = 100_000;
@@ -69,6 +71,13 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
         }
         (&Method::GET, "/_sim/requests") => requests(server, &query),
         (&Method::POST, "/_sim/freeze") => json(StatusCode::OK, &server.freeze()),
+        (method, "/_sim/answers") => match server.twin().words() {
+            Some(words) => answers(words, method, body),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "this twin's answers cannot be chosen",
+            ),
+        },
         (&Method::GET, "/_sim/authority") => typed(
             StatusCode::OK,
             "application/x-pem-file",
@@ -85,6 +94,16 @@ fn unknown() -> Answer {
          POST /_sim/compare, POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, \
          GET /_sim/authority, POST /_sim/freeze, GET /healthz",
     )
+}
+
+fn answers(words: &Words, method: &Method, body: &[u8]) -> Answer {
+    if method == Method::PUT {
+        match serde_json::from_slice(body) {
+            Ok(read) => words.replace(read),
+            Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+    }
+    json(StatusCode::OK, &words.all())
 }
 
 fn put_faults(server: &Server, body: &[u8]) -> Answer {
@@ -168,7 +187,7 @@ fn query_of(parts: &Parts) -> HashMap<String, String> {
         .collect()
 }
 
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     loop {

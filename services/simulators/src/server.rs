@@ -33,6 +33,8 @@ use crate::control;
 use crate::faults::{Act, Decision, Faults};
 use crate::line::Lines;
 use crate::recorder::{Arrived, Recorder, Seen, Ticket};
+use crate::streams::{StreamCounts, Watched};
+use crate::words::Words;
 
 /// Bytes of a request that are read; more is answered 413. Providers take far less.
 const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
@@ -43,7 +45,7 @@ const CONTROL_LIMIT: usize = 512 * 1024 * 1024;
 /// Lines waiting for the log; a full queue slows the answers down instead of losing lines.
 const LOG_QUEUE: usize = 8_192;
 
-/// Requests of one HTTP/2 connection at a time.
+/// Requests of one HTTP/2 connection at a time, unless the provider takes fewer.
 const STREAMS: u32 = 4_096;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -78,6 +80,27 @@ pub(crate) trait Twin: Any + Send + Sync {
     /// Silences its own connections; how many there were.
     fn freeze(&self) -> usize {
         0
+    }
+
+    /// Requests of one HTTP/2 connection at a time.
+    fn streams(&self) -> u32 {
+        STREAMS
+    }
+
+    /// Where streams are counted, of a provider that ends a connection with one too many; others
+    /// refuse the stream.
+    fn stream_counts(&self) -> Option<Arc<StreamCounts>> {
+        None
+    }
+
+    /// What single addresses are answered, where the twin lets that be chosen.
+    fn words(&self) -> Option<&Words> {
+        None
+    }
+
+    /// Answers a request that [`Twin::identify`] did not record: one that sends nothing.
+    fn unrecorded(&self, _parts: &Parts, _body: &[u8], _now_us: u64) -> Answer {
+        plain(StatusCode::BAD_REQUEST)
     }
 
     /// Starts what it does by itself.
@@ -255,8 +278,9 @@ impl Server {
     ) {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().pipeline_flush(true);
-        builder.http2().max_concurrent_streams(STREAMS);
-        let stream = self.lines.line(stream);
+        builder.http2().max_concurrent_streams(self.twin.streams());
+        let (counts, limit) = (self.twin.stream_counts(), self.twin.streams());
+        let stream = Watched::new(self.lines.line(stream), counts, limit);
         let brought = Brought::default();
         let service = service_fn(|request| {
             let server = Arc::clone(&self);
@@ -346,7 +370,8 @@ impl Server {
             tickets.push(ticket);
         });
         let Some((decision, read_us)) = decided else {
-            return Ok(plain(StatusCode::BAD_REQUEST));
+            let now_us = self.recorder.now_us();
+            return Ok(self.twin.unrecorded(parts, body, now_us));
         };
         let read_at = Instant::now();
         for line in lines {

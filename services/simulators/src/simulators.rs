@@ -1,6 +1,7 @@
 //! Starting and stopping the simulators.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +17,16 @@ use crate::authority::{Authority, AuthorityError};
 use crate::compare::{Compare, Comparison, Expected};
 use crate::discord::{Discord, Limits};
 use crate::faults::Faults;
+use crate::fcm::{self, Fcm};
+use crate::line_api::LineApi;
 use crate::recorder::Recorder;
 use crate::report::{Analysis, Report};
 use crate::seconds::{Second, Seconds};
+use crate::sendbird::Sendbird;
 use crate::server::{Server, Twin};
+use crate::slack::Slack;
 use crate::sms::{Plan as SmsPlan, Sms};
+use crate::telegram::Telegram;
 use crate::webhook::Webhook;
 use crate::webpush::WebPush;
 
@@ -81,6 +87,20 @@ kinds! {
         instance.sms.validate().map_err(SimulatorError::Faults)?;
         Ok(Arc::new(Sms::new(instance.sms.clone())))
     };
+    /// Firebase Cloud Messaging.
+    Fcm = "fcm", |instance, _| {
+        instance.fcm.validate().map_err(SimulatorError::Faults)?;
+        let (plan, dir) = (instance.fcm.clone(), instance.credentials_dir.as_deref());
+        Ok(Arc::new(Fcm::new(plan, dir)?))
+    };
+    /// Telegram's Bot API.
+    Telegram = "telegram", |_, _| Ok(Arc::new(Telegram::default()));
+    /// Slack's incoming webhooks and Web API.
+    Slack = "slack", |_, _| Ok(Arc::new(Slack::default()));
+    /// Sendbird's Platform API.
+    Sendbird = "sendbird", |_, _| Ok(Arc::new(Sendbird::default()));
+    /// LINE's Messaging API.
+    Line = "line", |_, _| Ok(Arc::new(LineApi::default()));
 }
 
 impl Kind {
@@ -112,6 +132,8 @@ pub struct Instance {
     pub alimtalk: DealerPlan,
     /// What the SMS vendors do.
     pub sms: SmsPlan,
+    /// What the twin of FCM does beside.
+    pub fcm: fcm::Plan,
 }
 
 impl Instance {
@@ -129,6 +151,7 @@ impl Instance {
             credentials_dir: None,
             alimtalk: DealerPlan::default(),
             sms: SmsPlan::default(),
+            fcm: fcm::Plan::default(),
         }
     }
 }
@@ -238,6 +261,13 @@ impl Running {
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         self.server.recorder()
+    }
+
+    /// Replaces what single addresses are answered, by words of the provider; false of a twin that
+    /// does not let that be chosen.
+    pub fn set_answers(&self, words: BTreeMap<String, String>) -> bool {
+        let own = self.server.twin().words();
+        own.map(|own| own.replace(words)).is_some()
     }
 
     /// Replaces the fault plan from the next request on.

@@ -23,6 +23,11 @@ pub(super) fn add(
             Kind::AlimTalk => alimtalk(config, twin)?,
             Kind::WebPush => webpush(config),
             Kind::Sms => sms(config, twin)?,
+            Kind::Fcm => fcm(config, twin, authority.path())?,
+            Kind::Telegram => telegram(config, twin),
+            Kind::Slack => slack(config, twin),
+            Kind::Sendbird => sendbird(config, twin),
+            Kind::Line => line(config, twin),
         }
     }
     Ok(authority)
@@ -124,4 +129,61 @@ fn sms(config: &mut Config, twin: &Running) -> anyhow::Result<()> {
     let accounts = &mut config.channels.sms.accounts;
     accounts.entry("default".to_owned()).or_insert(account);
     Ok(())
+}
+
+fn fcm(config: &mut Config, twin: &Running, authority: &std::path::Path) -> anyhow::Result<()> {
+    let known = twin
+        .service_account()
+        .context("it has no service account")?;
+    let fcm = &mut config.channels.fcm;
+    fcm.client.ca_file = Some(authority.to_owned());
+    let account = bongsu_channels::fcm::config::Account {
+        endpoint: twin.tls_url(),
+        token_endpoint: format!("{}/token", twin.url()),
+        service_account: Secret::new(known.file.clone()),
+        ..Default::default()
+    };
+    fcm.accounts.insert("default".to_owned(), account);
+    Ok(())
+}
+
+fn telegram(config: &mut Config, twin: &Running) {
+    let account = bongsu_channels::telegram::config::Account {
+        api_base: twin.url(),
+        token: Secret::new("1:development-only-token"),
+        ..Default::default()
+    };
+    let accounts = &mut config.channels.telegram.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+}
+
+fn slack(config: &mut Config, twin: &Running) {
+    let account = bongsu_channels::slack::config::Account {
+        webhook_base: twin.url(),
+        api_base: twin.url(),
+        token: Secret::new("xoxb-development-only"),
+        ..Default::default()
+    };
+    let accounts = &mut config.channels.slack.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+}
+
+fn sendbird(config: &mut Config, twin: &Running) {
+    let account = bongsu_channels::sendbird::config::Account {
+        api_base: twin.url(),
+        api_token: Secret::new("development-only"),
+        ..Default::default()
+    };
+    let accounts = &mut config.channels.sendbird.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+}
+
+fn line(config: &mut Config, twin: &Running) {
+    let account = bongsu_channels::line::config::Account {
+        api_base: twin.url(),
+        token: Secret::new("development-only"),
+        ..Default::default()
+    };
+    let accounts = &mut config.channels.line.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::{ChannelSettings, HttpSettings, NamedSource, Section};
-use crate::{alimtalk, apns, discord, sms, webhook, webpush};
+use crate::{alimtalk, apns, discord, fcm, line, sendbird, slack, sms, telegram, webhook, webpush};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -120,4 +120,15 @@ channels! {
     webpush: WebPush => HttpSettings<webpush::config::Account>,
     /// SMS.
     sms: Sms => HttpSettings<sms::config::Account>,
+    /// FCM. Of its `client`, `connect_timeout` and `ca_file` hold for messages, all of it for the
+    /// token endpoint.
+    fcm: Fcm => HttpSettings<fcm::config::Account>,
+    /// Telegram.
+    telegram: Telegram => HttpSettings<telegram::config::Account>,
+    /// Slack.
+    slack: Slack => HttpSettings<slack::config::Account>,
+    /// Sendbird.
+    sendbird: Sendbird => HttpSettings<sendbird::config::Account>,
+    /// LINE.
+    line: Line => HttpSettings<line::config::Account>,
 }

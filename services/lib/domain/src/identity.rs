@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::channel::{AddressForm, Channel};
-use crate::phone::Phone;
-use crate::subscription::Subscription;
+use crate::channel::Channel;
 
 /// SHA-256 over length-prefixed parts.
 #[must_use]
@@ -167,19 +165,8 @@ impl AddressId {
     #[must_use]
     pub fn derive(channel: &str, account: &str, address: &str) -> Self {
         let form = Channel::parse(channel).map(|channel| channel.facts().address);
-        let known = match form {
-            Ok(AddressForm::Phone) => {
-                let phone = Phone::parse(address).ok();
-                phone.map(|phone| phone.digits().to_owned())
-            }
-            Ok(AddressForm::Subscription) => {
-                let read = Subscription::parse(address).ok();
-                read.map(|subscription| subscription.endpoint.into())
-            }
-            Ok(AddressForm::Url | AddressForm::DiscordWebhook | AddressForm::DeviceToken)
-            | Err(_) => None,
-        };
-        let normal = known.as_deref().unwrap_or(address.trim());
+        let read = form.ok().and_then(|form| form.read(address).ok());
+        let normal = read.as_deref().unwrap_or(address.trim());
         let bytes = first16(&[channel.as_bytes(), account.as_bytes(), normal.as_bytes()]);
         Self(Uuid::from_bytes(bytes).simple().to_string())
     }

@@ -3,7 +3,9 @@
 //! Pure types and functions: no I/O, no clock, no randomness, no Kafka. Everything else stands on
 //! this crate; it depends on nothing of ours. The terms are those of `docs/glossary.md`.
 
+pub mod address_form;
 pub mod channel;
+pub mod chat;
 pub mod content;
 pub mod control;
 pub mod delivery;
@@ -14,11 +16,13 @@ pub mod limits;
 pub mod outcome;
 pub mod partition;
 pub mod phone;
+pub mod push_target;
 pub mod reference;
 pub mod subscription;
 pub mod target;
 pub mod time;
 
+pub use address_form::FormError;
 pub use channel::{
     AddressForm, Channel, ChannelFacts, Class, OnUncertain, Platform, Purpose, UnknownWord,
 };
@@ -31,6 +35,7 @@ pub use identity::{AddressId, ContentHash, DeliveryId, OutcomeId};
 pub use outcome::{Outcome, Reason, Settled};
 pub use partition::{murmur2, partition_of};
 pub use phone::Phone;
+pub use push_target::{PushTarget, PushTargetError};
 pub use reference::{Reference, ReferenceKey};
 pub use subscription::Subscription;
 pub use time::Timestamp;

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 use url::Url;
 
+use crate::text::{cut, width};
+
 /// Characters of `content`. [R: discord-api-docs, 2026-08]. Counted in UTF-16 units, which are never
 /// fewer than the code points: whichever Discord counts, it fits.
 pub const CONTENT_CHARS: usize = 2_000;
@@ -248,30 +250,6 @@ fn with_link(text: Option<&str>, link: Option<&str>) -> Result<String, NothingTo
         }
         (None, None) => Err(NothingToShow),
     }
-}
-
-fn width(text: &str) -> usize {
-    text.encode_utf16().count()
-}
-
-/// At most `limit` UTF-16 units; what is cut is marked by `…`.
-fn cut(text: &str, limit: usize) -> String {
-    // Bytes are never fewer than UTF-16 units: most texts are not counted at all.
-    if text.len() <= limit || width(text) <= limit {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let mut short: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.len_utf16();
-            used <= limit
-        })
-        .collect();
-    if limit > 0 {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

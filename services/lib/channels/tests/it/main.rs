@@ -6,8 +6,10 @@
 
 mod alimtalk;
 mod apns;
+mod chats;
 mod conformance;
 mod discord;
+mod fcm;
 mod http2;
 mod server;
 mod sms;

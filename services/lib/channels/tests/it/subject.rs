@@ -2,13 +2,14 @@
 //! theirs that a new channel changes.
 
 use bongsu_channels::provider::{AttemptResult, ThrottleScope};
-use bongsu_channels::{Settings, discord, webhook};
+use bongsu_channels::{Settings, discord, line, sendbird, slack, telegram, webhook};
 use bongsu_domain::Channel;
+use bongsu_runtime::Secret;
 use bongsu_simulators::Simulators;
 use bongsu_simulators::webpush::subscription;
 
 use crate::server::Reply;
-use crate::{alimtalk_account, apns, apns_account, http2, sms_account, webpush};
+use crate::{alimtalk_account, apns, apns_account, fcm, http2, sms_account, webpush};
 
 /// A channel as the suites see it.
 pub(crate) struct Subject {
@@ -117,7 +118,85 @@ pub(crate) fn subject(channel: Channel) -> Subject {
                 |_| "010-1234-5678".to_owned(),
             )
         },
+        Channel::Fcm => Subject {
+            http2: true,
+            throttled: ThrottleScope::Account,
+            ..Subject::new(fcm::account, fcm::twin_account, |_| {
+                "bk3RNwTe3H0:5ec1e7_HHwgIpo".to_owned()
+            })
+        },
+        Channel::Telegram => Subject {
+            throttled: ThrottleScope::Account,
+            ..Subject::new(
+                telegram,
+                |settings, twins| telegram(settings, &twins.running()[0].url()),
+                |_| "-1001234567890".to_owned(),
+            )
+        },
+        Channel::Slack => Subject::new(
+            slack,
+            |settings, twins| slack(settings, &twins.running()[0].url()),
+            |base| format!("{base}/services/T0000/B0000/5ec1e7"),
+        ),
+        Channel::Sendbird => Subject {
+            throttled: ThrottleScope::Account,
+            dedupes: true,
+            ..Subject::new(
+                sendbird,
+                |settings, twins| sendbird(settings, &twins.running()[0].url()),
+                |_| "sendbird_group_channel_1_5ec1e7".to_owned(),
+            )
+        },
+        Channel::Line => Subject {
+            throttled: ThrottleScope::Account,
+            dedupes: true,
+            ..Subject::new(
+                line,
+                |settings, twins| line(settings, &twins.running()[0].url()),
+                |_| format!("U{}5ec1e7", "0a".repeat(13)),
+            )
+        },
     }
+}
+
+/// A bot's token that opens nothing.
+pub(crate) const BOT_TOKEN: &str = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11";
+
+pub(crate) fn telegram(settings: &mut Settings, base: &str) {
+    let account = telegram::config::Account {
+        api_base: base.to_owned(),
+        token: Secret::new(BOT_TOKEN),
+        ..Default::default()
+    };
+    settings.telegram.accounts.insert("test".into(), account);
+}
+
+pub(crate) fn slack(settings: &mut Settings, base: &str) {
+    let account = slack::config::Account {
+        webhook_base: base.to_owned(),
+        api_base: base.to_owned(),
+        token: Secret::new("xoxb-test"),
+        ..Default::default()
+    };
+    settings.slack.accounts.insert("test".into(), account);
+}
+
+pub(crate) fn sendbird(settings: &mut Settings, base: &str) {
+    let account = sendbird::config::Account {
+        api_base: base.to_owned(),
+        api_token: Secret::new("token-of-the-application"),
+        ..Default::default()
+    };
+    settings.sendbird.accounts.insert("test".into(), account);
+}
+
+pub(crate) fn line(settings: &mut Settings, base: &str) {
+    let account = line::config::Account {
+        api_base: base.to_owned(),
+        token: Secret::new("token-of-the-account"),
+        ..Default::default()
+    };
+    settings.line.accounts.insert("test".into(), account);
 }
 
 fn webpush(settings: &mut Settings) {

@@ -1,0 +1,278 @@
+//! Answer to result, as tables. Pure.
+//!
+//! An incoming webhook answers with a status and a word as plain text, the Web API with status 200
+//! and a word in its body. [R: Slack, changelog "Changes to errors from incoming webhooks",
+//! "chat.postMessage" and "Rate limits", 2026-08, unless tagged; M = from memory, D = decided here]
+//!
+//! | webhook | result |
+//! |---|---|
+//! | 200 | accepted |
+//! | 400 invalid_payload, user_not_found; no_text, invalid_blocks, too_many_attachments (M) | refused, `invalid_content` |
+//! | 403 action_prohibited, invalid_token; 404 channel_not_found, no_service, no_team; 410 channel_is_archived | refused, `invalid_address` |
+//! | 500 rollup_error | unavailable |
+//! | 429 | throttled for `Retry-After`, this webhook |
+//!
+//! | Web API | result |
+//! |---|---|
+//! | ok | accepted |
+//! | channel_not_found, is_archived, channel_is_archived, user_not_found | refused, `invalid_address` |
+//! | not_in_channel, restricted_action…, cannot_dm_bot, messages_tab_disabled (M) | refused, `not_reachable` |
+//! | no_text, msg_too_long, invalid_blocks, … (M) | refused, `invalid_content` |
+//! | invalid_auth, not_authed, token_revoked, token_expired, account_inactive, missing_scope, … | account fault |
+//! | ratelimited, rate_limited (M), 429 | throttled for `Retry-After`, this conversation |
+//! | internal_error, service_unavailable, request_timeout (M) | unavailable |
+//! | fatal_error (M): some of it may have happened | unknown |
+//! | any other word | refused, `provider_refused` (D) |
+
+use std::time::Duration;
+
+use bongsu_domain::Reason;
+use serde::Deserialize;
+
+use crate::provider::{AttemptResult, ThrottleScope};
+use crate::verdict::{Line, Reactions, Verdict, look_up};
+
+/// Words of incoming webhooks.
+const WEBHOOK: &[Line] = &[
+    (
+        &[
+            "invalid_payload",
+            "user_not_found",
+            "no_text",
+            "invalid_blocks",
+            "too_many_attachments",
+        ],
+        Verdict::InvalidContent,
+    ),
+    (
+        &[
+            "action_prohibited",
+            "invalid_token",
+            "channel_not_found",
+            "no_service",
+            "no_active_hooks", // [M]
+            "no_team",
+            "channel_is_archived",
+        ],
+        Verdict::InvalidAddress,
+    ),
+    (&["rollup_error"], Verdict::Unavailable),
+];
+
+/// Words of `chat.postMessage`. Which there are is documented, not which stay. [R/M]
+const API: &[Line] = &[
+    (
+        &[
+            "channel_not_found",
+            "is_archived",
+            "channel_is_archived",
+            "user_not_found",
+        ],
+        Verdict::InvalidAddress,
+    ),
+    (
+        &[
+            "not_in_channel",
+            "restricted_action",
+            "restricted_action_read_only_channel",
+            "restricted_action_thread_only_channel",
+            "restricted_action_non_threadable_channel",
+            "cannot_dm_bot",
+            "messages_tab_disabled",
+        ],
+        Verdict::NotReachable,
+    ),
+    (
+        &[
+            "no_text",
+            "msg_too_long",
+            "msg_blocks_too_long",
+            "invalid_blocks",
+            "invalid_blocks_format",
+            "invalid_attachments",
+            "too_many_attachments",
+            "attachment_payload_limit_exceeded",
+            "invalid_arguments",
+            "invalid_array_arg",
+            "invalid_json",
+            "json_not_object",
+            "metadata_too_large",
+        ],
+        Verdict::InvalidContent,
+    ),
+    (
+        &[
+            "invalid_auth",
+            "not_authed",
+            "token_revoked",
+            "token_expired",
+            "account_inactive",
+            "missing_scope",
+            "no_permission",
+            "access_denied",
+            "not_allowed_token_type",
+            "org_login_required",
+            "team_access_not_granted",
+            "ekm_access_denied",
+            "enterprise_is_restricted",
+            "team_not_found",
+            "method_deprecated",
+        ],
+        Verdict::AccountFault,
+    ),
+    (
+        &["ratelimited", "rate_limited", "message_limit_exceeded"],
+        Verdict::ThrottledAddress,
+    ),
+    (
+        &["internal_error", "service_unavailable", "request_timeout"],
+        Verdict::Unavailable,
+    ),
+    (&["fatal_error"], Verdict::Unknown),
+];
+
+/// Bytes of a webhook's word; more is somebody's page.
+const WORD: usize = 100;
+
+/// What a webhook's answer means.
+pub fn webhook(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions) -> AttemptResult {
+    if status == 429 {
+        return throttled(wait);
+    }
+    let said = body.get(..WORD).unwrap_or(body);
+    let word = std::str::from_utf8(said).unwrap_or_default().trim();
+    let verdict = match status {
+        400..=599 => look_up(word, own, WEBHOOK),
+        _ => None,
+    };
+    let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    verdict
+        .or(match (status, is_word) {
+            (400, true) => Some(Verdict::InvalidContent),
+            (403 | 404 | 410, true) => Some(Verdict::ProviderRefused),
+            _ => None,
+        })
+        .unwrap_or_else(|| Verdict::of_status(status, wait))
+        .result(wait)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    ok: Option<bool>,
+    error: String,
+}
+
+/// What the Web API's answer means.
+pub fn api(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions) -> AttemptResult {
+    if status == 429 {
+        return throttled(wait);
+    }
+    let read: Body = serde_json::from_slice(body).unwrap_or_default();
+    match read.ok {
+        Some(true) => AttemptResult::Accepted,
+        Some(false) => look_up(&read.error, own, API)
+            .unwrap_or(Verdict::ProviderRefused)
+            .result(wait),
+        None => unread(status, body)
+            .unwrap_or_else(|| Verdict::of_status(status, wait))
+            .result(wait),
+    }
+}
+
+/// An answer that is no whole JSON. Status 200 says nothing here; a long answer repeats the message and
+/// is cut, but begins with what matters.
+fn unread(status: u16, body: &[u8]) -> Option<Verdict> {
+    if !(200..300).contains(&status) {
+        return None;
+    }
+    Some(if body.trim_ascii_start().starts_with(br#"{"ok":true"#) {
+        Verdict::Accepted
+    } else {
+        Verdict::Unknown
+    })
+}
+
+/// One message a second per webhook and conversation: the others need not wait.
+const fn throttled(retry_after: Option<Duration>) -> AttemptResult {
+    AttemptResult::Throttled {
+        retry_after,
+        scope: ThrottleScope::Address,
+    }
+}
+
+/// An address that needs the app's token, of an account that has none.
+pub const NO_TOKEN: AttemptResult = AttemptResult::Refused(Reason::Credential);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhooks_table_holds() {
+        let content = AttemptResult::Refused(Reason::InvalidContent);
+        let address = AttemptResult::Refused(Reason::InvalidAddress);
+        let none = Reactions::new();
+        for (status, word, result) in [
+            (200, "ok", AttemptResult::Accepted),
+            (400, "invalid_payload", content),
+            (400, "user_not_found", content),
+            (400, "no_text", content),
+            (400, "invalid_blocks", content),
+            (400, "too_many_attachments", content),
+            (400, "something_new", content),
+            (403, "action_prohibited", address),
+            (403, "invalid_token", address),
+            (404, "channel_not_found", address),
+            (404, "no_service", address),
+            (404, "no_team", address),
+            (410, "channel_is_archived", address),
+            (
+                410,
+                "something_new",
+                AttemptResult::Refused(Reason::ProviderRefused),
+            ),
+            (500, "rollup_error", AttemptResult::Unavailable),
+            (404, "<html>", AttemptResult::Unavailable),
+            (403, "", AttemptResult::Unavailable),
+            (504, "", AttemptResult::Unknown),
+        ] {
+            assert_eq!(
+                webhook(status, word.as_bytes(), None, &none),
+                result,
+                "{status} {word}"
+            );
+        }
+        let wait = Some(Duration::from_secs(30));
+        assert_eq!(webhook(429, b"", wait, &none), throttled(wait));
+    }
+
+    #[test]
+    fn every_word_of_the_web_api_has_its_result() {
+        for (words, verdict) in API {
+            for word in *words {
+                let body = format!(r#"{{"ok":false,"error":"{word}"}}"#);
+                let result = api(200, body.as_bytes(), None, &Reactions::new());
+                assert_eq!(result, verdict.result(None), "{word}");
+            }
+        }
+        let none = Reactions::new();
+        assert_eq!(
+            api(200, br#"{"ok":true,"ts":"1"}"#, None, &none),
+            AttemptResult::Accepted
+        );
+        assert_eq!(
+            api(200, br#"{"ok":false,"error":"new_word"}"#, None, &none),
+            AttemptResult::Refused(Reason::ProviderRefused)
+        );
+        assert_eq!(api(200, b"<html>", None, &none), AttemptResult::Unknown);
+        let cut = br#"{"ok":true,"message":{"te"#;
+        assert_eq!(api(200, cut, None, &none), AttemptResult::Accepted);
+        assert_eq!(api(404, b"<html>", None, &none), AttemptResult::Unavailable);
+        let own = Reactions::from([("is_archived".to_owned(), Verdict::NotReachable)]);
+        assert_eq!(
+            api(200, br#"{"ok":false,"error":"is_archived"}"#, None, &own),
+            AttemptResult::Refused(Reason::NotReachable)
+        );
+    }
+}
