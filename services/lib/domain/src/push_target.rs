@@ -22,6 +22,8 @@ const CONDITION: usize = 8_192;
 /// Brackets and negations within one another.
 const DEPTH: usize = 16;
 
+const TAGS: [&str; 4] = ["token:", "fid:", "topic:", "condition:"];
+
 /// Why a text is no target. Never holds the text: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PushTargetError {
@@ -129,6 +131,10 @@ impl<'a> PushTarget<'a> {
     #[must_use]
     pub fn normal(self) -> Cow<'a, str> {
         match self {
+            // A token that begins like a tag keeps its own.
+            Self::Token(token) if TAGS.iter().any(|tag| token.starts_with(tag)) => {
+                Cow::Owned(format!("token:{token}"))
+            }
             Self::Token(token) => Cow::Borrowed(token),
             Self::Fid(_) | Self::Topic(_) | Self::Condition(_) => {
                 Cow::Owned(format!("{}:{}", self.member(), self.value()))
@@ -242,6 +248,14 @@ mod tests {
         }
         let printed = format!("{:?}", PushTarget::Token(TOKEN));
         assert!(!printed.contains("bk3"), "{printed}");
+    }
+
+    #[test]
+    fn a_token_that_looks_like_a_tag_stays_one() {
+        let odd = PushTarget::parse("token:fid:abcdefgh").unwrap();
+        assert_eq!(odd, PushTarget::Token("fid:abcdefgh"));
+        let normal = odd.normal();
+        assert_eq!(PushTarget::parse(&normal), Ok(odd));
     }
 
     #[test]

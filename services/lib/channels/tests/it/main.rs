@@ -10,6 +10,7 @@ mod chats;
 mod conformance;
 mod discord;
 mod fcm;
+mod garbage;
 mod http2;
 mod server;
 mod sms;
