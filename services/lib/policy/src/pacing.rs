@@ -29,7 +29,8 @@
 //! | address, sender, campaign | [`keys`] |
 //! | retries | [`budget`] |
 //!
-//! [`share`] divides a configured limit among workers.
+//! [`share`] divides a configured limit among workers; [`strikes`] counts what brings a ban of their
+//! common address.
 
 pub mod breaker;
 pub mod budget;
@@ -38,6 +39,7 @@ pub mod keys;
 pub mod pacer;
 pub mod rate;
 pub mod share;
+pub mod strikes;
 pub mod window;
 
 pub use pacer::{AccountKey, AccountLimits, Answer, Ask, Pacer, Permit, Scope, Ticket, Usage};

@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use self::heap::Moments;
 use self::ring::{Mark, Ring};
+pub use self::serve::Starter;
 use self::slab::{NONE, Slab};
 use crate::hashing::ByHash;
 

@@ -4,6 +4,27 @@
 use super::slab::NONE;
 use super::{Packing, Permit, QUANTUM, Sequencer, Started, State};
 
+/// Who is asked before a delivery starts.
+pub trait Starter<P> {
+    /// Whether the first of a batch may start, after so many attempts.
+    fn ask(&mut self, payload: &mut P, attempts: u32) -> Permit;
+
+    /// Whether a delivery that was never attempted may start in the attempt of the one ahead of it.
+    /// One that may not is asked for when it has become the first.
+    fn follows(&mut self, _payload: &mut P) -> bool {
+        true
+    }
+}
+
+/// Asks a function for each, and lets all follow.
+struct Each<F>(F);
+
+impl<P, F: FnMut(&mut P, u32) -> Permit> Starter<P> for Each<F> {
+    fn ask(&mut self, payload: &mut P, attempts: u32) -> Permit {
+        (self.0)(payload, attempts)
+    }
+}
+
 impl<P> Sequencer<P> {
     /// The next batch to attempt, at most `packing.max` offsets of one group, each allowed by `ask`
     /// (payload, attempts so far). The owner answers each with [`Sequencer::settle`],
@@ -12,12 +33,22 @@ impl<P> Sequencer<P> {
         &mut self,
         packing: Packing,
         now: i64,
-        mut ask: impl FnMut(&mut P, u32) -> Permit,
+        ask: impl FnMut(&mut P, u32) -> Permit,
+    ) -> Started {
+        self.start_by(packing, now, &mut Each(ask))
+    }
+
+    /// As [`Sequencer::start`], asking a [`Starter`].
+    pub fn start_by(
+        &mut self,
+        packing: Packing,
+        now: i64,
+        starter: &mut impl Starter<P>,
     ) -> Started {
         let mut started = Started::default();
         for _ in 0..self.groups.len() {
             let at = self.turn % self.groups.len();
-            let stopped = self.start_group(at, packing, now, &mut ask, &mut started);
+            let stopped = self.start_group(at, packing, now, starter, &mut started);
             if !started.batch.is_empty() || stopped {
                 return started;
             }
@@ -32,7 +63,7 @@ impl<P> Sequencer<P> {
         at: usize,
         packing: Packing,
         now: i64,
-        ask: &mut impl FnMut(&mut P, u32) -> Permit,
+        starter: &mut impl Starter<P>,
         started: &mut Started,
     ) -> bool {
         let max = packing.max.max(1);
@@ -68,7 +99,7 @@ impl<P> Sequencer<P> {
                 continue;
             };
             let permit = match self.entries.get_mut(head) {
-                Some(entry) => ask(&mut entry.payload, attempts),
+                Some(entry) => starter.ask(&mut entry.payload, attempts),
                 None => Permit::Stop,
             };
             match permit {
@@ -89,7 +120,12 @@ impl<P> Sequencer<P> {
                 Permit::Go => {
                     self.unlist(at, slot, hash);
                     self.charge(at, slot, cost);
-                    self.take(head, packing, attempts == 0, &mut started.batch);
+                    let most = if packing.one_key && attempts == 0 {
+                        max
+                    } else {
+                        1
+                    };
+                    self.take(head, most, starter, &mut started.batch);
                     if packing.one_key {
                         return false;
                     }
@@ -99,20 +135,22 @@ impl<P> Sequencer<P> {
         false
     }
 
-    /// Marks the head, and where packing allows it its fresh followers, as called.
-    fn take(&mut self, head: u32, packing: Packing, fresh: bool, batch: &mut Vec<i64>) {
+    /// Marks the head as called, and behind it up to `most` in all that may follow. Only what was
+    /// never attempted is packed: one that failed in a pack is retried by itself.
+    fn take(
+        &mut self,
+        head: u32,
+        most: usize,
+        starter: &mut impl Starter<P>,
+        batch: &mut Vec<i64>,
+    ) {
         let mut slot = head;
-        // Only fresh followers are packed: one that failed in a pack is retried by itself.
-        let most = if packing.one_key && fresh {
-            packing.max.max(1)
-        } else {
-            1
-        };
         for n in 0..most {
             let Some(entry) = self.entries.get_mut(slot) else {
                 break;
             };
-            if n > 0 && (entry.state != State::Queued || entry.attempts > 0) {
+            let fresh = entry.state == State::Queued && entry.attempts == 0;
+            if n > 0 && !(fresh && starter.follows(&mut entry.payload)) {
                 break;
             }
             entry.state = State::Calling;

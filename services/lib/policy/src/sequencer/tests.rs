@@ -14,6 +14,10 @@ const PACK: Packing = Packing {
 };
 
 fn record(offset: i64, key: u64) -> Admission<()> {
+    carrying(offset, key, ())
+}
+
+fn carrying<P>(offset: i64, key: u64, payload: P) -> Admission<P> {
     Admission {
         offset,
         key,
@@ -26,7 +30,7 @@ fn record(offset: i64, key: u64) -> Admission<()> {
         attempts: 0,
         not_before: 0,
         diverted: false,
-        payload: (),
+        payload,
     }
 }
 
@@ -132,6 +136,43 @@ fn consecutive_deliveries_of_one_key_pack() {
         s.acknowledge(offset);
     }
     assert_eq!(s.start(PACK, 0, |(), _| Permit::Go).batch, [3]);
+}
+
+/// Lets all start, and those follow that are listed.
+struct Following(Vec<i64>);
+
+impl Starter<i64> for Following {
+    fn ask(&mut self, _payload: &mut i64, _attempts: u32) -> Permit {
+        Permit::Go
+    }
+
+    fn follows(&mut self, payload: &mut i64) -> bool {
+        self.0.contains(payload)
+    }
+}
+
+#[test]
+fn one_that_may_not_follow_ends_the_pack_and_begins_the_next() {
+    let mut s = Sequencer::new(0, SettledTags::default());
+    for offset in 0..5 {
+        assert_eq!(s.admit(carrying(offset, 7, offset)), Admitted::Queued);
+    }
+    let batch = |s: &mut Sequencer<i64>| s.start_by(PACK, 0, &mut Following(vec![1, 3])).batch;
+    assert_eq!(batch(&mut s), [0, 1]);
+    for offset in [0, 1] {
+        s.settle(offset);
+        s.acknowledge(offset);
+    }
+    assert_eq!(batch(&mut s), [2, 3]);
+    // The first fails, what was behind it was not processed: the first goes alone, then a pack.
+    s.requeue(3, 5);
+    s.retry(2, 10);
+    assert!(batch(&mut s).is_empty());
+    s.advance(10);
+    assert_eq!(batch(&mut s), [2]);
+    s.settle(2);
+    s.acknowledge(2);
+    assert_eq!(batch(&mut s), [3]);
 }
 
 #[test]
