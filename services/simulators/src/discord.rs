@@ -2,17 +2,22 @@
 //!
 //! A Discord execution carries no ids, so the report knows an event by a marker in its text
 //! (`[#<event id> <sender> <number>]`, the last two optional) or else by a hash of its text, and an
-//! address by `/webhooks/{id}`: tokens are secrets and are not recorded.
+//! address by `/webhooks/{id}`: tokens are secrets and are not recorded. An execution of several
+//! embeds with markers of their own is recorded once for each.
+//!
+//! Scripted answers, tokens and limits are its plan, read and replaced at `/_sim/plan`.
 
 mod execution;
 mod limits;
+mod plan;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use plan::{Plan, Scripted};
 use serde_json::{Value, json};
 
 use crate::faults::Act;
@@ -36,10 +41,42 @@ const VIA: HeaderName = HeaderName::from_static("via");
 const BAN_PAGE: &str = "<!doctype html><title>Access denied</title><h1>Error 1015</h1>\
                         <p>You are being rate limited</p>";
 
+/// Where the plan is.
+const PLAN_PATH: &str = "/_sim/plan";
+
 /// The twin.
 pub(crate) struct Discord {
     limits: Option<Limits>,
     state: Mutex<State>,
+    plan: RwLock<Arc<Plan>>,
+}
+
+/// What an execution meets before its form is looked at.
+enum Door<'a> {
+    /// The webhook, which takes it.
+    Open,
+    /// A webhook that does not exist, or another token of one that does.
+    Shut(StatusCode, i64, &'static str),
+    /// What the plan says.
+    Scripted(&'a Scripted),
+}
+
+impl Door<'_> {
+    /// Whether the answer counts towards a ban. [R: discord-api-docs, 2026-08: 401, 403 and 429 whose
+    /// scope is not `shared`; 404 is counted to be strict]
+    fn is_strike(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Shut(..) => true,
+            Self::Scripted(scripted) => {
+                let shared = scripted
+                    .headers
+                    .iter()
+                    .any(|(name, scope)| name == SCOPE.as_str() && scope == "shared");
+                matches!(scripted.status, 401 | 403 | 404) || (scripted.status == 429 && !shared)
+            }
+        }
+    }
 }
 
 impl Discord {
@@ -47,12 +84,35 @@ impl Discord {
         Self {
             limits,
             state: Mutex::default(),
+            plan: RwLock::default(),
         }
     }
 
-    /// What the limits say; `exists` is whether the webhook does.
-    fn decide(&self, question: &Question<'_>, id: &str, exists: bool) -> Verdict {
-        let Some(limits) = &self.limits else {
+    fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        let planned = self.plan().limits;
+        planned.map(plan::PlannedLimits::limits).or(self.limits)
+    }
+
+    fn door<'a>(plan: &'a Plan, question: &Question<'_>, id: &str, token: &str) -> Door<'a> {
+        if let Some(scripted) = plan.answers.get(id) {
+            return Door::Scripted(scripted);
+        }
+        if question.faults.deleted.iter().any(|deleted| deleted == id) {
+            return Door::Shut(StatusCode::NOT_FOUND, 10_015, "Unknown Webhook");
+        }
+        if plan.tokens.get(id).is_some_and(|known| known != token) {
+            return Door::Shut(StatusCode::UNAUTHORIZED, 50_027, "Invalid Webhook Token");
+        }
+        Door::Open
+    }
+
+    /// What the limits say; `strike` is whether the answer will be a bad one.
+    fn decide(&self, question: &Question<'_>, id: &str, strike: bool) -> Verdict {
+        let Some(limits) = &self.limits() else {
             return Verdict::Served {
                 remaining: u64::MAX,
                 reset_after_us: 0,
@@ -65,7 +125,7 @@ impl Discord {
         };
         let invalid = match verdict {
             Verdict::Limited(_) | Verdict::Global(_) => true,
-            Verdict::Served { .. } => !exists,
+            Verdict::Served { .. } => strike,
             Verdict::Banned(_) => false,
         };
         if invalid {
@@ -78,12 +138,20 @@ impl Discord {
         &self,
         question: &Question<'_>,
         id: &str,
-        exists: bool,
-        headers: HeaderMap,
+        door: &Door<'_>,
+        mut headers: HeaderMap,
     ) -> Answer {
-        if !exists {
-            let body = json!({"message": "Unknown Webhook", "code": 10015});
-            return json_answer(StatusCode::NOT_FOUND, headers, &body);
+        match door {
+            Door::Open => {}
+            Door::Shut(status, code, message) => {
+                let body = json!({"message": message, "code": code});
+                return json_answer(*status, headers, &body);
+            }
+            Door::Scripted(scripted) => return told(scripted, headers),
+        }
+        if header(question.parts, "content-type") != "application/json" {
+            headers.remove(VIA);
+            return with(StatusCode::UNSUPPORTED_MEDIA_TYPE, headers, "");
         }
         let Some(execution) = Execution::parse(question.body) else {
             let body = json!({"message": "The request body contains invalid JSON.", "code": 50109});
@@ -93,6 +161,25 @@ impl Discord {
             return json_answer(StatusCode::BAD_REQUEST, headers, &refusal);
         }
         let query = question.parts.uri.query().unwrap_or_default();
+        let threaded = query.split('&').any(|pair| pair.starts_with("thread_id="));
+        if self.plan().forums.iter().any(|forum| forum == id)
+            && threaded == execution.names_thread()
+        {
+            // [R: discord-api-docs, 2026-08; which of the three codes is which M]
+            let (code, message) = if threaded {
+                (
+                    220_002,
+                    "Webhooks can't have both a thread_name and thread_id set",
+                )
+            } else {
+                (
+                    220_001,
+                    "Webhooks posted to forum channels must have a thread_name or thread_id",
+                )
+            };
+            let body = json!({"message": message, "code": code});
+            return json_answer(StatusCode::BAD_REQUEST, headers, &body);
+        }
         if query.split('&').any(|pair| pair == "wait=true") {
             let message = json!({
                 "id": question.now_us.to_string(),
@@ -109,7 +196,7 @@ impl Discord {
     fn announce(&self, remaining: u64, reset_after_us: u64, now_us: u64) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(VIA, HeaderValue::from_static("1.1 google"));
-        if let Some(limits) = &self.limits {
+        if let Some(limits) = &self.limits() {
             headers.insert(LIMIT, HeaderValue::from(limits.webhook.requests));
             headers.insert(REMAINING, HeaderValue::from(remaining));
             headers.insert(BUCKET, HeaderValue::from_static("bongsu-twin-webhook"));
@@ -151,30 +238,53 @@ impl Twin for Discord {
 
     fn identify(&self, parts: &Parts, body: &[u8], record: &mut dyn FnMut(&Arrived<'_>)) {
         let execution = Execution::parse(body).unwrap_or_default();
-        let marker = execution.marker().unwrap_or_default();
-        let content_id = if marker.event_id.is_empty() {
-            execution.content_id()
-        } else {
-            String::new()
-        };
         let (id, _) = target(parts.uri.path()).unwrap_or_default();
-        record(&Arrived {
-            delivery_id: "",
-            event_id: if marker.event_id.is_empty() {
-                &content_id
-            } else {
-                marker.event_id
-            },
-            sender: marker.sender,
-            path: &format!("/webhooks/{id}"),
-            seq: marker.seq,
-            worker: header(parts, "bongsu-worker"),
-            attempt: header(parts, "bongsu-attempt").parse().unwrap_or(0),
-        });
+        let path = format!("/webhooks/{id}");
+        let mut arrived = |event_id: &str, sender: &str, seq: Option<i64>| {
+            record(&Arrived {
+                delivery_id: "",
+                event_id,
+                sender,
+                path: &path,
+                seq,
+                worker: header(parts, "bongsu-worker"),
+                attempt: header(parts, "bongsu-attempt").parse().unwrap_or(0),
+            });
+        };
+        let markers = execution.markers();
+        if markers.is_empty() {
+            arrived(&execution.content_id(), "", None);
+        }
+        // Those of a pack start together, and one by one when it failed: the order of packs is that of
+        // their first.
+        for (i, marker) in markers.into_iter().enumerate() {
+            arrived(
+                marker.event_id,
+                marker.sender,
+                marker.seq.filter(|_| i == 0),
+            );
+        }
+    }
+
+    fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
+        if parts.uri.path() != PLAN_PATH {
+            return None;
+        }
+        if parts.method == Method::PUT {
+            let read = serde_json::from_slice::<Plan>(body).map_err(|e| e.to_string());
+            match read.and_then(|plan| plan.validate().map(|()| plan)) {
+                Ok(plan) => {
+                    *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+                }
+                Err(why) => return Some(with(StatusCode::BAD_REQUEST, HeaderMap::new(), why)),
+            }
+        }
+        let plan = json!(&*self.plan());
+        Some(json_answer(StatusCode::OK, HeaderMap::new(), &plan))
     }
 
     fn answer(&self, question: &Question<'_>, act: Act) -> Answer {
-        let (id, _) = target(question.parts.uri.path()).unwrap_or_default();
+        let (id, token) = target(question.parts.uri.path()).unwrap_or_default();
         match act {
             Act::Fail(status) => {
                 return plain(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
@@ -183,14 +293,15 @@ impl Twin for Discord {
             // A reset or a silence never comes here.
             Act::Answer | Act::Reset | Act::Hang => {}
         }
-        let exists = !question.faults.deleted.iter().any(|deleted| deleted == id);
-        match self.decide(question, id, exists) {
+        let plan = self.plan();
+        let door = Self::door(&plan, question, id, token);
+        match self.decide(question, id, door.is_strike()) {
             Verdict::Served {
                 remaining,
                 reset_after_us,
             } => {
                 let headers = self.announce(remaining, reset_after_us, question.now_us);
-                self.served(question, id, exists, headers)
+                self.served(question, id, &door, headers)
             }
             Verdict::Limited(us) => self.limited(Duration::from_micros(us), false, question.now_us),
             Verdict::Global(us) => self.limited(Duration::from_micros(us), true, question.now_us),
@@ -203,6 +314,30 @@ impl Twin for Discord {
                 with(StatusCode::TOO_MANY_REQUESTS, headers, BAN_PAGE)
             }
         }
+    }
+}
+
+/// A scripted answer: a page of what stands in front of Discord has no `Via` and announces nothing.
+fn told(scripted: &Scripted, usual: HeaderMap) -> Answer {
+    let status = StatusCode::from_u16(scripted.status).unwrap_or(StatusCode::NO_CONTENT);
+    let page = scripted.body.as_str();
+    let mut headers = if page.is_some() {
+        HeaderMap::new()
+    } else {
+        usual
+    };
+    for (name, value) in &scripted.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    match (page, scripted.body.is_null()) {
+        (Some(page), _) => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            with(status, headers, page.to_owned())
+        }
+        (None, true) => with(status, headers, ""),
+        (None, false) => json_answer(status, headers, &scripted.body),
     }
 }
 

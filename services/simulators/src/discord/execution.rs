@@ -12,6 +12,14 @@ const TITLE: usize = 256;
 const DESCRIPTION: usize = 4_096;
 /// All texts of all embeds together.
 const ALL_EMBEDS: usize = 6_000;
+const FIELDS: usize = 25;
+const FIELD_NAME: usize = 256;
+const FIELD_VALUE: usize = 1_024;
+const FOOTER: usize = 2_048;
+const AUTHOR: usize = 256;
+const USERNAME: usize = 80;
+/// Roles, and users, that may be named.
+const MENTIONED: usize = 100;
 
 /// The parts of an execution that are looked at.
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +29,17 @@ pub(super) struct Execution {
     embeds: Vec<Embed>,
     poll: Option<Value>,
     components: Option<Value>,
+    username: Option<String>,
+    thread_name: Option<String>,
+    allowed_mentions: Mentions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Mentions {
+    parse: Vec<String>,
+    roles: Vec<String>,
+    users: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +52,7 @@ struct Embed {
     author: Option<Author>,
     image: Option<Value>,
     url: Option<String>,
+    color: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,9 +110,19 @@ impl Execution {
             .flatten()
     }
 
-    /// The first marker of its texts.
-    pub(super) fn marker(&self) -> Option<Marker<'_>> {
-        self.texts().find_map(marker)
+    /// The first marker of the content and of each embed: as many deliveries were packed.
+    pub(super) fn markers(&self) -> Vec<Marker<'_>> {
+        let content = self.content.as_deref().and_then(marker);
+        let embeds = self.embeds.iter().filter_map(|embed| {
+            let texts = [embed.title.as_deref(), embed.description.as_deref()];
+            texts.into_iter().flatten().find_map(marker)
+        });
+        content.into_iter().chain(embeds).collect()
+    }
+
+    /// Whether it opens a thread of its own.
+    pub(super) const fn names_thread(&self) -> bool {
+        self.thread_name.is_some()
     }
 
     /// Stands for the event where there is no marker: a hash of the texts, `content-` and 16
@@ -112,23 +142,58 @@ impl Execution {
         if nothing {
             return Some(json!({"message": "Cannot send an empty message", "code": 50006}));
         }
-        let field = self.too_long()?;
+        let errors = self.faults()?;
         Some(json!({
             "message": "Invalid Form Body",
             "code": 50035,
-            "errors": {field: {"_errors": [{"code": "BASE_TYPE_MAX_LENGTH"}]}}
+            "errors": errors,
         }))
     }
 
-    fn too_long(&self) -> Option<&'static str> {
-        if self.content.as_deref().is_some_and(|c| length(c) > CONTENT) {
-            return Some("content");
+    /// The parts that break a rule, as Discord names them.
+    fn faults(&self) -> Option<Value> {
+        let too_long = || json!({"_errors": [{"code": "BASE_TYPE_MAX_LENGTH"}]});
+        let beyond =
+            |text: &Option<String>, most| text.as_deref().is_some_and(|t| length(t) > most);
+        if beyond(&self.content, CONTENT) {
+            return Some(json!({"content": too_long()}));
+        }
+        if beyond(&self.username, USERNAME) {
+            return Some(json!({"username": too_long()}));
+        }
+        if !self.allowed_mentions.fit() {
+            let code = json!({"_errors": [{"code": "MESSAGE_ALLOWED_MENTIONS_PARSE_EXCLUSIVE"}]});
+            return Some(json!({"allowed_mentions": code}));
         }
         let all: usize = self.embeds.iter().map(Embed::length).sum();
-        let bad = self.embeds.len() > EMBEDS
-            || all > ALL_EMBEDS
-            || self.embeds.iter().any(|embed| !embed.fits());
-        bad.then_some("embeds")
+        if self.embeds.len() > EMBEDS || all > ALL_EMBEDS {
+            let code = json!({"_errors": [{"code": "MAX_EMBED_SIZE_EXCEEDED"}]});
+            return Some(json!({"embeds": code}));
+        }
+        let bad: serde_json::Map<String, Value> = self
+            .embeds
+            .iter()
+            .enumerate()
+            .filter(|(_, embed)| !embed.fits())
+            .map(|(i, _)| (i.to_string(), too_long()))
+            .collect();
+        (!bad.is_empty()).then(|| json!({"embeds": bad}))
+    }
+}
+
+impl Mentions {
+    fn fit(&self) -> bool {
+        // All of a kind and some of it contradict each other.
+        let twice = |kind: &str, some: &[String]| {
+            !some.is_empty() && self.parse.iter().any(|word| word == kind)
+        };
+        self.parse
+            .iter()
+            .all(|word| matches!(word.as_str(), "roles" | "users" | "everyone"))
+            && self.roles.len() <= MENTIONED
+            && self.users.len() <= MENTIONED
+            && !twice("roles", &self.roles)
+            && !twice("users", &self.users)
     }
 }
 
@@ -153,9 +218,26 @@ impl Embed {
         let image = self.image.as_ref().and_then(|i| i.get("url"));
         within(&self.title, TITLE)
             && within(&self.description, DESCRIPTION)
-            && self.fields.len() <= 25
+            && self.fields.len() <= FIELDS
+            && self.fields.iter().all(Field::fits)
+            && self
+                .footer
+                .as_ref()
+                .is_none_or(|f| length(&f.text) <= FOOTER)
+            && self
+                .author
+                .as_ref()
+                .is_none_or(|a| length(&a.name) <= AUTHOR)
+            && self.color.is_none_or(|color| color <= 0xff_ff_ff)
             && self.url.as_deref().is_none_or(web)
             && image.is_none_or(|url| url.as_str().is_some_and(web))
+    }
+}
+
+impl Field {
+    fn fits(&self) -> bool {
+        (1..=FIELD_NAME).contains(&length(&self.name))
+            && (1..=FIELD_VALUE).contains(&length(&self.value))
     }
 }
 
@@ -186,6 +268,33 @@ mod tests {
         assert_eq!(code(json!({"embeds": [long]})), None);
         assert_eq!(code(json!({"embeds": [long, long]})), Some(50035));
         assert_eq!(code(json!({"embeds": [{"url": "nowhere"}]})), Some(50035));
+        for bad in [
+            json!({"footer": {"text": "x".repeat(2_049)}}),
+            json!({"author": {"name": "x".repeat(257)}}),
+            json!({"fields": [{"name": "n", "value": "x".repeat(1_025)}]}),
+            json!({"fields": [{"name": "n"}]}),
+            json!({"fields": vec![json!({"name": "n", "value": "v"}); 26]}),
+            json!({"color": 0x0100_0000}),
+        ] {
+            assert_eq!(code(json!({"embeds": [bad]})), Some(50035), "{bad}");
+        }
+        let mentions = json!({"parse": ["users"], "users": ["1"]});
+        assert_eq!(
+            code(json!({"content": "x", "allowed_mentions": mentions})),
+            Some(50035)
+        );
+    }
+
+    #[test]
+    fn a_broken_embed_is_named() {
+        let long = json!({"title": "x".repeat(257)});
+        let body = json!({"embeds": [{"title": "t"}, long, {"title": "t"}, long]});
+        let refusal = Execution::parse(body.to_string().as_bytes())
+            .unwrap()
+            .refusal();
+        let errors = &refusal.unwrap()["errors"]["embeds"];
+        let named: Vec<_> = errors.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(named, ["1", "3"]);
     }
 
     #[test]
@@ -193,20 +302,21 @@ mod tests {
         let parse = |body: Value| Execution::parse(body.to_string().as_bytes()).unwrap();
         let marked = parse(json!({"content": "live now [#e-17 shop-1 17]"}));
         assert_eq!(
-            marked.marker(),
-            Some(Marker {
+            marked.markers(),
+            [Marker {
                 event_id: "e-17",
                 sender: "shop-1",
                 seq: Some(17)
-            })
+            }]
         );
-        let embedded = parse(json!({"embeds": [{"description": "[#e]"}]}));
-        assert_eq!(embedded.marker().unwrap().event_id, "e");
+        let embedded = parse(json!({"embeds": [{"description": "[#e]"}, {"title": "[#f]"}]}));
+        let ids: Vec<_> = embedded.markers().iter().map(|m| m.event_id).collect();
+        assert_eq!(ids, ["e", "f"]);
         let (a, b) = (
             parse(json!({"content": "a"})),
             parse(json!({"content": "b"})),
         );
-        assert_eq!(a.marker(), None);
+        assert_eq!(a.markers(), []);
         assert_ne!(a.content_id(), b.content_id());
     }
 }
