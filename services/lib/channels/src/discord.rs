@@ -1,8 +1,10 @@
 //! Discord: webhook executions.
 
+pub mod address;
+pub mod buckets;
 pub mod classify;
 pub mod config;
-pub mod pauses;
+pub mod form;
 pub mod payload;
 mod provider;
 

@@ -98,6 +98,15 @@ impl Batching {
     };
 }
 
+/// How many bad answers bring a ban of a whole public IP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrikeLimit {
+    /// So many within [`StrikeLimit::window`] bring it.
+    pub strikes: u32,
+    /// The time they are counted over.
+    pub window: Duration,
+}
+
 /// It could not even be tried: no attempt was made and nobody was contacted.
 #[derive(Debug, Clone, Error)]
 pub enum TryError {
@@ -151,6 +160,28 @@ pub trait Provider: Send + Sync {
     /// What one delivery costs of a rate limit, in recipients.
     fn cost(&self, _delivery: &Delivery) -> u32 {
         1
+    }
+
+    /// How long a delivery must still wait for what its provider said of its address before. Asked
+    /// before limits are charged, so that waiting costs none; cheap, and never blocks.
+    fn hold(&self, _delivery: &Delivery) -> Option<Duration> {
+        None
+    }
+
+    /// Whether a delivery may share a call with the ones before and behind it, where
+    /// [`Batching::packs_one_key`] allows it at all.
+    fn packs(&self, _delivery: &Delivery) -> bool {
+        false
+    }
+
+    /// How many answers of a kind the provider bans a public IP address for; none by default.
+    fn strike_limit(&self) -> Option<StrikeLimit> {
+        None
+    }
+
+    /// Answers that count towards [`Provider::strike_limit`], since the start of the process.
+    fn strikes(&self) -> u64 {
+        0
     }
 
     /// Makes one attempt for every delivery of the batch and answers before `deadline`, with as

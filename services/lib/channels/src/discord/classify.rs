@@ -13,6 +13,7 @@
 //! | code 20028, 20029, 130000 (write limits, overloaded) | throttled |
 //! | code 40333 (blocked by Cloudflare; M) | throttled for 60 s |
 //! | 429 with JSON | throttled for its `retry_after`, to the millisecond |
+//! | 429 with JSON and `X-RateLimit-Global` or scope `global` | the same, for everything from our IP ([`super::buckets`]) |
 //! | 429 or 403 without JSON: a block or ban of our IP | throttled for `Retry-After`, else 60 s (D) |
 //! | other 400, 413 | refused, `invalid_content` |
 //! | other 401, 403, 404 with a code | refused, `invalid_address`: using it again is punished |
@@ -24,7 +25,9 @@ use std::time::Duration;
 
 use bongsu_domain::Reason;
 use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::provider::{AttemptResult, ThrottleScope};
 use crate::retry_after;
@@ -53,6 +56,41 @@ pub fn classify(status: StatusCode, body: &[u8], header: Option<Duration>) -> At
         .or(header);
     let code = error.as_ref().and_then(|e| e.code).unwrap_or(0);
     by_code(code, wait).unwrap_or_else(|| by_status(status, error.is_some(), code, wait))
+}
+
+/// Whether an answer counts towards the ban of our IP: 401, 403 and 429 (of which scope `shared` does
+/// not count: the limit is not ours). [R: discord-api-docs, 2026-08] 404 is counted to be safe. (D)
+#[must_use]
+pub fn is_strike(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status.as_u16() {
+        401 | 403 | 404 => true,
+        429 => headers
+            .get("x-ratelimit-scope")
+            .is_none_or(|scope| scope != "shared"),
+        _ => false,
+    }
+}
+
+/// The embeds that a form error names (`errors.embeds.<n>`), in rising order.
+#[must_use]
+pub fn named_embeds(body: &[u8]) -> Vec<usize> {
+    #[derive(Deserialize)]
+    struct Named {
+        errors: Option<Errors>,
+    }
+    #[derive(Deserialize)]
+    struct Errors {
+        embeds: Option<serde_json::Map<String, Value>>,
+    }
+    let named: Option<Named> = serde_json::from_slice(body).ok();
+    let embeds = named.and_then(|n| n.errors).and_then(|e| e.embeds);
+    let mut places: Vec<usize> = embeds
+        .iter()
+        .flat_map(|embeds| embeds.keys())
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    places.sort_unstable();
+    places
 }
 
 fn by_code(code: i64, wait: Option<Duration>) -> Option<AttemptResult> {
@@ -182,5 +220,41 @@ mod tests {
     fn a_block_by_cloudflare_keeps_us_away_for_long() {
         assert_eq!(of(429, "<html>banned</html>", None), blocked(60_000));
         assert_eq!(of(429, "<html>banned</html>", Some(600)), blocked(600_000));
+    }
+
+    #[test]
+    fn what_counts_towards_a_ban_is_told_from_what_does_not() {
+        let scope = |scope: &'static str| {
+            HeaderMap::from_iter([("x-ratelimit-scope".parse().unwrap(), scope.parse().unwrap())])
+        };
+        for (status, headers, strike) in [
+            (204, HeaderMap::new(), false),
+            (400, HeaderMap::new(), false),
+            (401, HeaderMap::new(), true),
+            (403, HeaderMap::new(), true),
+            (404, HeaderMap::new(), true),
+            (429, HeaderMap::new(), true),
+            (429, scope("user"), true),
+            (429, scope("global"), true),
+            (429, scope("shared"), false),
+            (500, HeaderMap::new(), false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_strike(status, &headers), strike, "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_form_error_names_its_embeds() {
+        let body = br#"{"code":50035,"errors":{"embeds":{"10":{},"3":{"title":{"_errors":[]}}}}}"#;
+        assert_eq!(named_embeds(body), [3, 10]);
+        for other in [
+            r#"{"errors":{"embeds":{"_errors":[]}}}"#,
+            r#"{"errors":{"content":{}}}"#,
+            "{}",
+            "<html>",
+        ] {
+            assert_eq!(named_embeds(other.as_bytes()), [0_usize; 0], "{other}");
+        }
     }
 }

@@ -96,7 +96,7 @@ impl SigningKey {
 }
 
 /// A private key is its 32 bytes of seed, or these and the 32 of the public key behind them, as
-/// `NaCl` libraries write it; which of the two is not said by the specification. [M]
+/// `NaCl` libraries write it; which of the two is not said by the specification. (M)
 fn private(bytes: &[u8]) -> Result<Ed25519KeyPair, &'static str> {
     match bytes.len() {
         32 => Ed25519KeyPair::from_seed_unchecked(bytes),

@@ -9,6 +9,7 @@ mod apns;
 mod chats;
 mod conformance;
 mod discord;
+mod discord_twin;
 mod fcm;
 mod garbage;
 mod http2;
