@@ -149,6 +149,18 @@ impl Pacing {
         }
     }
 
+    /// How long a delivery must wait for what its provider said of its address, which no limit is
+    /// charged for.
+    pub fn hold(&self, delivery: &Delivery) -> Option<std::time::Duration> {
+        self.provider.hold(delivery)
+    }
+
+    /// Whether a delivery may share a call with the ones before it.
+    #[must_use]
+    pub fn packs(&self, delivery: &Delivery) -> bool {
+        self.provider.packs(delivery)
+    }
+
     /// Waits until an answer has freed a place somebody was refused. Wakes one; whoever has nothing
     /// to start leaves the place to the next answer. Cancel safe.
     pub async fn freed(&self) {

@@ -31,6 +31,15 @@ pub(super) struct Attempted {
     _permit: Permit,
 }
 
+/// A delivery that is tried again.
+struct Waiting {
+    offset: i64,
+    /// Since when it has failed.
+    since: i64,
+    /// When its next attempt is.
+    at: i64,
+}
+
 /// A batch on its way out.
 struct Batch {
     deliveries: Vec<(Arc<Delivery>, u32)>,
@@ -106,9 +115,7 @@ impl Owner {
                 stopped: 0,
                 nightly: Vec::new(),
             };
-            let started = sequencers[source.index()].start(packing, now, |pending, attempts| {
-                gate.ask(pending, attempts)
-            });
+            let started = sequencers[source.index()].start_by(packing, now, &mut gate);
             let Gate {
                 passes,
                 ends,
@@ -186,6 +193,7 @@ impl Owner {
             passes,
             _permit,
         } = done;
+        let packed = passes.len() < offsets.len();
         let mut passes = passes.into_iter();
         let results = match results {
             Ok(results) => results,
@@ -200,41 +208,44 @@ impl Owner {
                 vec![result; offsets.len()]
             }
         };
+        let mut waiting = Vec::new();
         for (i, offset) in offsets.into_iter().enumerate() {
             let result = results.get(i).copied().unwrap_or(AttemptResult::Unknown);
             self.shared.metrics.attempted(result, took);
             if let Some(pass) = passes.next() {
                 let strangers = self.serves_strangers(source, offset);
+                let result = if packed { of_call(&results) } else { result };
                 pass.answered(told_to_pacing(result, strangers));
             }
-            self.decide(source, offset, result);
+            waiting.extend(self.decide(source, offset, result));
+        }
+        // Not before all of a pack are decided: its key is parked as a whole.
+        for Waiting { offset, since, at } in waiting {
+            self.consider_parking(source, offset, since, at);
         }
     }
 
-    fn decide(&mut self, source: Source, offset: i64, result: AttemptResult) {
+    /// Settles a delivery, or lets it wait for its next attempt.
+    fn decide(&mut self, source: Source, offset: i64, result: AttemptResult) -> Option<Waiting> {
         let jitter = self.jitter.next();
         let now = Timestamp(self.now);
         let shared = Arc::clone(&self.shared);
-        let Some(sequencer) = self.sequencer(source) else {
-            return;
-        };
+        let sequencer = self.sequencer(source)?;
         let attempt = sequencer.attempts(offset);
-        let Some(pending) = sequencer.payload_mut(offset) else {
-            return;
-        };
+        let pending = sequencer.payload_mut(offset)?;
         pending.times.attempted(now.0);
-        let Some(delivery) = pending.delivery.clone() else {
-            return;
-        };
+        let delivery = pending.delivery.clone()?;
         let never_twice = shared.never_twice(&delivery);
         match result {
             AttemptResult::NotProcessed => {
                 sequencer.requeue(offset, now.0);
-                return self.withdraw(source, offset, &delivery, never_twice);
+                self.withdraw(source, offset, &delivery, never_twice);
+                return None;
             }
             AttemptResult::AccountFault => {
                 sequencer.requeue(offset, now.0 + ACCOUNT_AGAIN_MS);
-                return self.withdraw(source, offset, &delivery, never_twice);
+                self.withdraw(source, offset, &delivery, never_twice);
+                return None;
             }
             AttemptResult::Unknown => {
                 pending.uncertain = true;
@@ -269,14 +280,19 @@ impl Owner {
                 if pending.failing_since == 0 {
                     pending.failing_since = now.0;
                 }
-                let failing_since = pending.failing_since;
+                let since = pending.failing_since;
                 sequencer.retry(offset, at.0);
                 self.withdraw(source, offset, &delivery, never_twice);
-                self.consider_parking(source, offset, failing_since, at.0);
+                Some(Waiting {
+                    offset,
+                    since,
+                    at: at.0,
+                })
             }
             Next::Settle(settled) => {
                 sequencer.settle(offset);
                 self.write_receipt(source, offset, settled);
+                None
             }
         }
     }
@@ -328,6 +344,21 @@ async fn attempt(
     tokio::time::timeout_at(deadline + ATTEMPT_GRACE, call)
         .await
         .unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()]))
+}
+
+/// What one call came to whose deliveries have results of their own: whatever speaks of the
+/// provider, else the first.
+fn of_call(results: &[AttemptResult]) -> AttemptResult {
+    let speaks = |result: &&AttemptResult| match result {
+        AttemptResult::Throttled { .. }
+        | AttemptResult::Unavailable
+        | AttemptResult::Unknown
+        | AttemptResult::AccountFault => true,
+        AttemptResult::Accepted | AttemptResult::Refused(_) | AttemptResult::NotProcessed => false,
+    };
+    let first = results.first().copied();
+    let told = results.iter().find(speaks).copied().or(first);
+    told.unwrap_or(AttemptResult::Unknown)
 }
 
 fn class_of(result: AttemptResult) -> AttemptClass {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bongsu_channels::provider::AttemptResult;
 use bongsu_domain::{Reason, Settled, Timestamp};
 use bongsu_policy::Nights;
-use bongsu_policy::sequencer::Permit;
+use bongsu_policy::sequencer::{Permit, Starter};
 
 use super::Pending;
 use crate::control::StopSwitch;
@@ -33,8 +33,8 @@ pub(super) struct Gate<'a> {
     pub(super) nightly: Vec<(u64, i64)>,
 }
 
-impl Gate<'_> {
-    pub(super) fn ask(&mut self, pending: &mut Pending, attempts: u32) -> Permit {
+impl Starter<Pending> for Gate<'_> {
+    fn ask(&mut self, pending: &mut Pending, attempts: u32) -> Permit {
         let (Some(delivery), Some(subject)) = (&pending.delivery, &pending.subject) else {
             return Permit::Go;
         };
@@ -57,6 +57,11 @@ impl Gate<'_> {
             }
             pending.guarded = true;
         }
+        if let Some(wait) = self.pacing.hold(delivery) {
+            pending.times.limit(self.now);
+            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4);
+            return Permit::KeyWaits(self.now.saturating_add(wait.max(1)));
+        }
         // Retries to one receiver are no load on its strangers: they need no common budget.
         let retries = if subject.strangers {
             0
@@ -78,6 +83,31 @@ impl Gate<'_> {
                 Permit::GroupWaits(until)
             }
         }
+    }
+
+    /// What shares a call is no start of its own to pacing, but stops, nights and the guard hold it
+    /// all the same.
+    fn follows(&mut self, pending: &mut Pending) -> bool {
+        let Some(delivery) = &pending.delivery else {
+            return false;
+        };
+        let now = Timestamp(self.now);
+        let held = self.switch.decide(delivery, now).is_some()
+            || self.nights.decide(delivery, now).is_some();
+        if held || !self.pacing.packs(delivery) {
+            return false;
+        }
+        if !pending.guarded
+            && let Some(guard) = self.guard.as_mut()
+        {
+            // A repeat ends when it is the first.
+            if guard.check(delivery, now).is_some() {
+                return false;
+            }
+            pending.guarded = true;
+        }
+        pending.times.start(self.now);
+        true
     }
 }
 

@@ -3,7 +3,8 @@
 //! One task per channel and process. It reads everything that is said of the channel's limits, in
 //! log order, claims this process's part about once a second, and tells the pacer what of it may be
 //! spent ([`Share`] decides all of it). A pause that the provider asked for is told at once, and
-//! obeyed by everybody. While Kafka is not reachable, shares run out within three seconds and the
+//! obeyed by everybody. Where the provider bans an address for bad answers, each worker tells how many
+//! it got, and all rest before the ban ([`Strikes`]). While Kafka is not reachable, shares run out within three seconds and the
 //! limits close: no worker spends what it cannot know to be its own.
 //!
 //! Cancel safety: dropping [`Exchange::run`] is a crash; the claims expire by themselves.
@@ -12,9 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bongsu_channels::provider::Provider;
 use bongsu_domain::Channel;
 use bongsu_policy::pacing::AccountKey;
 use bongsu_policy::pacing::share::{Claim, GRANT_MS, KEPT_MS, Share};
+use bongsu_policy::pacing::strikes::Strikes;
 use bongsu_runtime::{Clock, Shutdown};
 use bongsu_schemas::records::RateShare;
 use bongsu_schemas::{Codec, DecodeError, Millis, SchemaLookup, learn_missing};
@@ -84,6 +87,16 @@ struct Scope {
     paused_until: i64,
 }
 
+/// The bad answers of one public IP address.
+struct Tally {
+    strikes: Strikes,
+    window_ms: i64,
+    limit: u32,
+    /// What was told last, and when the next word is due.
+    told: u32,
+    tell_at: i64,
+}
+
 /// The state of a running exchange.
 struct Running {
     exchange: Exchange,
@@ -92,6 +105,7 @@ struct Running {
     epoch: i64,
     producer: Arc<dyn Producer>,
     scopes: BTreeMap<String, Scope>,
+    tally: Option<Tally>,
     written: FuturesUnordered<BoxFuture<'static, Result<i64, ProduceError>>>,
 }
 
@@ -107,10 +121,12 @@ impl Exchange {
             epoch,
             producer: self.cluster.producer(Duration::ZERO)?,
             scopes: BTreeMap::new(),
+            tally: Tally::of(self.pacing.provider.as_ref()),
             written: FuturesUnordered::new(),
             exchange: self,
         };
-        let mut from = From::Time(epoch - READ_BACK_MS);
+        let window = running.tally.as_ref().map_or(0, |tally| tally.window_ms);
+        let mut from = From::Time(epoch - READ_BACK_MS.max(window));
         loop {
             let mut follower = running.follow(from)?;
             match running
@@ -211,7 +227,13 @@ impl Running {
     fn is_ours(&self, scope: &str) -> bool {
         let channel = self.exchange.channel.as_str();
         let account = format!("account:{channel}/");
-        scope.starts_with(&account) || scope == self.egress_scope()
+        scope.starts_with(&account)
+            || scope == self.egress_scope()
+            || (self.tally.is_some() && scope == self.strikes_scope())
+    }
+
+    fn strikes_scope(&self) -> String {
+        format!("strikes:{}/{}", self.exchange.channel, self.exchange.egress)
     }
 
     fn egress_scope(&self) -> String {
@@ -220,6 +242,14 @@ impl Running {
 
     fn take_in(&mut self, said: RateShare, at: i64) {
         let worker = life(&said.worker_id, said.epoch);
+        if said.scope == self.strikes_scope() {
+            // One's own are counted where they are made.
+            if let Some(tally) = self.tally.as_mut().filter(|_| worker != self.life) {
+                let told = u32::try_from(said.using).unwrap_or(0);
+                tally.strikes.told(&worker, told, at);
+            }
+            return;
+        }
         let scope = self
             .scopes
             .entry(said.scope)
@@ -247,6 +277,7 @@ impl Running {
     fn tick(&mut self) {
         self.discover();
         let now = self.exchange.clock.now_millis();
+        self.count_strikes(now);
         let mut said = Vec::new();
         for (name, scope) in &mut self.scopes {
             let Some(owner) = scope.owner else { continue };
@@ -295,6 +326,53 @@ impl Running {
         }
     }
 
+    /// Counts this worker's bad answers, tells the others of them, and lets everything from this
+    /// address rest when all together come near to the ban. The pause is told like any other.
+    fn count_strikes(&mut self, now: i64) {
+        let Some(tally) = &mut self.tally else {
+            return;
+        };
+        let total = self.exchange.pacing.provider.strikes();
+        let own = tally.strikes.observe(now, total);
+        let told = tally.due(now, own);
+        let rest = tally.strikes.rest(now);
+        if let Some(until) = rest {
+            let mut pacer = self.exchange.pacing.lock();
+            if pacer.egress_paused_until() <= now {
+                pacer.pause_egress(until);
+                tracing::error!(
+                    channel = %self.exchange.channel,
+                    strikes = tally.strikes.all(now),
+                    "so many bad answers that the provider would soon ban this address: everything \
+                     rests; are dead addresses still in use?"
+                );
+            }
+        }
+        if told {
+            let (limit, window_ms) = (tally.limit, tally.window_ms);
+            self.say_strikes(now, own, limit, window_ms);
+        }
+    }
+
+    fn say_strikes(&self, now: i64, own: u32, limit: u32, window_ms: i64) {
+        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let scope = self.strikes_scope();
+        // A key for each life: what a former one told stays until its window has passed.
+        let key = format!("{scope}\u{1f}{}", self.life);
+        self.write(
+            key,
+            &RateShare {
+                scope,
+                worker_id: self.exchange.worker_id.to_string(),
+                epoch: self.epoch,
+                limit: int(limit),
+                using: int(own),
+                expires_at: Some(Millis(now + window_ms)),
+                ..RateShare::default()
+            },
+        );
+    }
+
     /// Tells the pacer what may be spent now.
     fn enforce(&self) {
         let now = self.exchange.clock.now_millis();
@@ -311,9 +389,6 @@ impl Running {
     }
 
     fn say(&self, scope: String, claim: Claim, using: u32, paused: Option<i64>) {
-        if self.written.len() >= UNANSWERED {
-            return;
-        }
         let now = self.exchange.clock.now_millis();
         let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let key = format!("{scope}\u{1f}{}", self.exchange.worker_id);
@@ -330,7 +405,14 @@ impl Running {
             expires_at: Some(Millis(now + GRANT_MS)),
             paused_until: paused.map(Millis),
         };
-        let value = match self.exchange.codec.encode(&said) {
+        self.write(key, &said);
+    }
+
+    fn write(&self, key: String, said: &RateShare) {
+        if self.written.len() >= UNANSWERED {
+            return;
+        }
+        let value = match self.exchange.codec.encode(said) {
             Ok(value) => value,
             Err(error) => {
                 tracing::error!(%error, "a claim on a limit cannot be encoded");
@@ -365,6 +447,33 @@ impl Running {
         if self.producer.drain(AGAIN).await.is_err() {
             tracing::debug!("the last words on limits were not acknowledged; the claims expire");
         }
+    }
+}
+
+impl Tally {
+    /// None when the provider bans nobody.
+    fn of(provider: &dyn Provider) -> Option<Self> {
+        let limit = provider.strike_limit()?;
+        let window_ms = i64::try_from(limit.window.as_millis()).ok()?;
+        Some(Self {
+            strikes: Strikes::new(limit.strikes, window_ms),
+            window_ms,
+            limit: limit.strikes,
+            told: 0,
+            tell_at: i64::MIN,
+        })
+    }
+
+    /// Whether the others must hear of `own` now: when it has changed, once a second, and at once
+    /// when it has grown by a hundredth of the limit.
+    fn due(&mut self, now: i64, own: u32) -> bool {
+        let grown = own.saturating_sub(self.told) >= (self.limit / 100).max(1);
+        let due = own != self.told && (now >= self.tell_at || grown);
+        if due {
+            self.told = own;
+            self.tell_at = now + CLAIM_MS;
+        }
+        due
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bongsu_channels::limits::{Egress, Limits};
-use bongsu_channels::provider::{Attempt, TryError};
+use bongsu_channels::provider::{Attempt, StrikeLimit, TryError};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Content, ContentHash, DeliveryId, OnUncertain, Ordering, Platform,
@@ -19,6 +19,31 @@ use super::exchange::Exchange;
 use super::*;
 
 const EPOCH_MS: i64 = 1_760_000_000_000;
+
+/// A provider that bans for bad answers, and has had so many.
+#[derive(Default)]
+struct Striking(std::sync::atomic::AtomicU64);
+
+impl Provider for Striking {
+    fn strike_limit(&self) -> Option<StrikeLimit> {
+        Some(StrikeLimit {
+            strikes: 1_000,
+            window: Duration::from_mins(10),
+        })
+    }
+
+    fn strikes(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn attempt<'a>(
+        &'a self,
+        _batch: &'a [Attempt<'a>],
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
 
 /// A provider with limits that is never called.
 struct Limited(Option<u32>);
@@ -255,4 +280,46 @@ async fn a_pause_told_to_one_worker_is_obeyed_by_the_other() {
     }
     tokio::time::sleep(Duration::from_millis(4_500)).await;
     assert!(matches!(workers[1].ask(&subjects[1], 0), Asked::Go(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_of_one_address_rest_before_their_strikes_together_bring_a_ban() {
+    let world = World::new().await;
+    let providers = [Arc::new(Striking::default()), Arc::new(Striking::default())];
+    let made = |provider: &Arc<Striking>| {
+        let provider: Arc<dyn Provider> = Arc::<Striking>::clone(provider);
+        Pacing::new(provider, 64, world.clock, true, 1)
+    };
+    let workers = providers.each_ref().map(made);
+    let mut first = Tasks::new();
+    let mut second = Tasks::new();
+    let _one = world.start(&mut first, "w-1", &workers[0]);
+    let _two = world.start(&mut second, "w-2", &workers[1]);
+    let subjects = workers.each_ref().map(|worker| worker.subject(&delivery()));
+    let rests = |i: usize| !matches!(workers[i].ask(&subjects[i], 0), Asked::Go(_));
+    let strike = |i: usize, n: u64| {
+        let strikes = &providers[i].0;
+        strikes.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    };
+    let seconds = |n| tokio::time::sleep(Duration::from_secs(n));
+    strike(0, 500);
+    strike(1, 299);
+    seconds(3).await;
+    assert!(!rests(0) && !rests(1), "799 of 1,000");
+    // Neither has come near to the limit by itself.
+    strike(1, 1);
+    seconds(3).await;
+    assert!(rests(0) && rests(1), "800 of 1,000");
+    // One that dies is not forgotten, and a third that comes knows of both.
+    drop(first);
+    seconds(60).await;
+    let third = Pacing::new(Arc::new(Striking::default()), 64, world.clock, true, 1);
+    let mut tasks = Tasks::new();
+    let _three = world.start(&mut tasks, "w-3", &third);
+    let subject = third.subject(&delivery());
+    seconds(3).await;
+    assert!(rests(1) && !matches!(third.ask(&subject, 0), Asked::Go(_)));
+    // Ten minutes later they have passed.
+    seconds(620).await;
+    assert!(!rests(1) && matches!(third.ask(&subject, 0), Asked::Go(_)));
 }

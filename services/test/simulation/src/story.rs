@@ -45,7 +45,9 @@ pub fn simulate(seed: u64) -> Result<Verdict, String> {
 
 async fn run(seed: u64) -> Result<Verdict, String> {
     let mut random = Random::new(seed);
-    let world = World::new().await?;
+    // Every third world packs; a sender then publishes without pause, so that there is something to.
+    let pack = seed.is_multiple_of(3);
+    let world = World::with_packing(pack).await?;
     world.log.set_faults(FaultPlan {
         seed: random.bits(),
         unacknowledged_per_mille: 5,
@@ -170,7 +172,8 @@ async fn publish(
         .producer(Duration::ZERO)
         .map_err(|e| e.to_string())?;
     for event in events {
-        sleep(Duration::from_millis(random.below(800))).await;
+        let pause = random.below(if world.pack { 80 } else { 800 });
+        sleep(Duration::from_millis(pause)).await;
         if sender == 3 {
             let record = misplaced(&world, &event);
             while foreign.send(record.clone()).await.is_err() {
@@ -464,5 +467,6 @@ async fn judge(
         outcomes: found.len(),
         explained_duplicates,
         kills,
+        packed: reads.iter().filter(|read| read.together > 1).count(),
     })
 }

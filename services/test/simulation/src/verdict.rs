@@ -20,6 +20,8 @@ pub struct Verdict {
     pub explained_duplicates: usize,
     /// Services killed.
     pub kills: usize,
+    /// Requests read in a call of several.
+    pub packed: usize,
 }
 
 /// The outcome of one delivery, all of its receipts merged.
@@ -86,18 +88,31 @@ pub async fn outcomes(world: &World) -> Result<BTreeMap<String, Found>, String> 
 /// # Errors
 /// The first violation.
 pub fn check_order(reads: &[Read]) -> Result<(), String> {
-    let mut highest: BTreeMap<&(String, String), i64> = BTreeMap::new();
+    // By key: the first call of each number, and every call of it so far.
+    let mut keys: BTreeMap<&(String, String), Calls> = BTreeMap::new();
     for read in reads {
-        let seen = highest.entry(&read.key).or_insert(read.seq);
-        if read.seq < *seen {
-            return Err(format!(
-                "{:?}: {} was read after {seen}",
-                read.key, read.seq
-            ));
+        let calls = keys.entry(&read.key).or_default();
+        let own = calls.all.entry(read.seq).or_default();
+        for (later, first) in calls.first.range(read.seq + 1..) {
+            // Those that started together fail, and are tried again, one after the other.
+            if !own.contains(first) {
+                return Err(format!(
+                    "{:?}: {} was read after {later}",
+                    read.key, read.seq
+                ));
+            }
         }
-        *seen = read.seq;
+        own.insert(read.call);
+        calls.first.entry(read.seq).or_insert(read.call);
     }
     Ok(())
+}
+
+/// The calls of one key, by the publisher's number.
+#[derive(Default)]
+struct Calls {
+    first: BTreeMap<i64, u64>,
+    all: BTreeMap<i64, BTreeSet<u64>>,
 }
 
 /// Checks that every extra copy has its cause: a kill with the receipt not acknowledged, or an

@@ -34,6 +34,8 @@ pub struct World {
     pub clock: Clock,
     /// Reads records for the verdict.
     pub codec: Arc<Codec>,
+    /// Whether the provider takes consecutive deliveries of one key in one call.
+    pub pack: bool,
 }
 
 /// A running service: dropping it is a crash.
@@ -89,6 +91,14 @@ impl World {
     /// # Errors
     /// When a topic cannot be made.
     pub async fn new() -> Result<Self, String> {
+        Self::with_packing(false).await
+    }
+
+    /// The same; `pack` is whether the provider takes consecutive deliveries of one key in one call.
+    ///
+    /// # Errors
+    /// When a topic cannot be made.
+    pub async fn with_packing(pack: bool) -> Result<Self, String> {
         let clock = Clock::starting_at(EPOCH_MS);
         let world = Self {
             log: LocalCluster::new(clock),
@@ -97,6 +107,7 @@ impl World {
             topics: Topics::default(),
             clock,
             codec: Arc::new(Codec::default()),
+            pack,
         };
         let t = &world.topics;
         let mut names = vec![
@@ -199,7 +210,12 @@ impl World {
             codec: Arc::clone(&self.codec),
             schemas: Arc::new(NoLookup),
             channel: Channel::Webhook,
-            provider: Arc::new(SimulatedProvider::new(self.memory.clone(), worker, random)),
+            provider: Arc::new(SimulatedProvider::new(
+                self.memory.clone(),
+                worker,
+                random,
+                self.pack,
+            )),
             rules: Arc::default(),
             clock: self.clock,
             metrics: metrics()?,
