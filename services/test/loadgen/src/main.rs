@@ -16,6 +16,7 @@ mod apns;
 mod audit;
 mod bare;
 mod damage;
+mod discord;
 mod engine;
 mod events_order;
 mod kills;
@@ -49,6 +50,8 @@ enum Story {
     Apns,
     /// Deliveries of AlimTalk at the dealer's rate, with its reports.
     Alimtalk,
+    /// Webhooks of Discord under the limit of one address.
+    Discord,
     /// Dispatch alone: deliveries to webhooks.
     Engine,
     /// Walk and engine.
@@ -168,6 +171,13 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<bool> {
             note(arguments, &mut rows, serde_json::to_value(row)?)
         };
         alimtalk::run(arguments, &mut each).await?;
+    }
+    if arguments.story == Story::Discord {
+        let mut each = |row: discord::Row| {
+            all_kept &= row.kept;
+            note(arguments, &mut rows, serde_json::to_value(row)?)
+        };
+        discord::run(arguments, &mut each).await?;
     }
     if arguments.story == Story::Apns {
         for row in apns::run(arguments).await? {
