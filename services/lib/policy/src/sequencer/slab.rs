@@ -3,6 +3,9 @@
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Slots that an empty slab keeps.
+const KEPT: usize = 64;
+
 /// Values by slot.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -43,8 +46,9 @@ impl<T> Slab<T> {
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
         let value = self.slots.get_mut(slot as usize)?.take()?;
         self.free.push(slot);
-        // An empty slab gives its memory back: a burst must not be held for ever.
-        if self.free.len() == self.slots.len() {
+        // An empty slab gives its memory back: a burst must not be held for ever. A small one keeps it,
+        // or one that is emptied all the time would be made anew all the time.
+        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
             self.slots = Vec::new();
             self.free = Vec::new();
         }
