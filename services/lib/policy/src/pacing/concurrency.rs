@@ -1,7 +1,10 @@
 //! How many attempts of one account may be open at once: a limit that follows the provider.
 //!
-//! It starts at its ceiling (`dispatch.max_in_flight`) and stays there while the provider is
-//! healthy: a round trip that is long but constant is no reason to slow down. Every
+//! It starts at [`FIRST`] and grows by one with every answer, so it doubles every round trip, up to its
+//! ceiling (`dispatch.max_in_flight`): a worker that knows nothing of its provider yet must not fill
+//! a whole window with requests before the first answer. From the ceiling on, or from the first
+//! failure, it follows the provider; it stays at the ceiling while the provider is healthy: a round
+//! trip that is long but constant is no reason to slow down. Every
 //! [`PERIOD_MS`] (or round trip, whichever is longer) it looks at what came back:
 //!
 //! * failures (unavailable, unknown, not processed) above a tenth: a third less, down to [`FLOOR`];
@@ -12,6 +15,8 @@
 
 /// The limit never falls below this.
 pub const FLOOR: u32 = 4;
+/// Where it starts.
+pub const FIRST: u32 = 32;
 /// Latency may grow to this multiple of its long-term mean.
 pub const TOLERANCE: f64 = 2.0;
 /// The shortest time between two looks, in milliseconds.
@@ -35,6 +40,8 @@ pub enum Load {
 pub struct Concurrency {
     ceiling: u32,
     limit: f64,
+    /// Nothing has failed yet, and the ceiling was not reached yet.
+    starting: bool,
     in_flight: u32,
     bulk: u32,
     /// The most in flight since the last look.
@@ -49,13 +56,14 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// A limit at its ceiling; a ceiling below [`FLOOR`] is its own floor.
+    /// A limit at its start; a ceiling below [`FLOOR`] is its own floor.
     #[must_use]
     pub fn new(ceiling: u32) -> Self {
         let ceiling = ceiling.max(1);
         Self {
             ceiling,
-            limit: f64::from(ceiling),
+            limit: f64::from(ceiling.min(FIRST)),
+            starting: ceiling > FIRST,
             in_flight: 0,
             bulk: 0,
             used: 0,
@@ -128,8 +136,15 @@ impl Concurrency {
             Load::Answered => {
                 self.answered += 1;
                 self.latency_sum += latency.max(0);
+                if self.starting {
+                    self.limit += 1.0;
+                    self.starting = self.limit < f64::from(self.ceiling);
+                }
             }
-            Load::Failed => self.failed += 1,
+            Load::Failed => {
+                self.failed += 1;
+                self.starting = false;
+            }
         }
         #[expect(clippy::cast_possible_truncation, reason = "a latency in milliseconds")]
         let period = PERIOD_MS.max(self.short as i64);
@@ -140,6 +155,7 @@ impl Concurrency {
 
     /// Begins at the floor and climbs: after the circuit was open.
     pub fn restart(&mut self) {
+        self.starting = false;
         self.limit = self.floor();
     }
 
@@ -154,11 +170,12 @@ impl Concurrency {
         if self.failed * 10 > total {
             self.limit = (self.limit * 0.67).max(self.floor());
         } else if gradient < 1.0 {
+            self.starting = false;
             let least = (f64::from(self.ceiling) / 8.0).max(self.floor());
             let wanted = (self.limit * gradient).max(least);
             // A fifth of the way, and never up on bad news.
             self.limit = self.limit.min(self.limit * 0.8 + wanted * 0.2);
-        } else if well_used {
+        } else if well_used && !self.starting {
             self.limit = (self.limit * 1.1 + 0.5).min(f64::from(self.ceiling));
         }
         (self.answered, self.failed, self.latency_sum) = (0, 0, 0);
@@ -237,11 +254,16 @@ mod tests {
             ceiling in 4_u32..200, rtt in prop::sample::select(vec![1_i64, 60, 300]), jitter in 0_i64..40,
         ) {
             let mut limit = Concurrency::new(ceiling);
-            let mut n = 0;
+            let (mut n, mut last) = (0, 0);
             saturate(&mut limit, 0..10_000, |_, _| {
                 n += 1;
                 (rtt + (n * 7919) % (1 + jitter * rtt / 100), Load::Answered)
-            }, |_, limit| assert_eq!(limit.limit(), ceiling));
+            }, |now, limit| {
+                assert!(limit.limit() >= last, "it fell to {}", limit.limit());
+                last = limit.limit();
+                // 32, 64, 128, 200: three round trips, each with its jitter.
+                assert!(now <= 3 * (rtt + rtt * jitter / 100) + 3 || last == ceiling, "{last} after {now} ms");
+            });
         }
 
         #[test]
@@ -261,6 +283,29 @@ mod tests {
             }
             prop_assert_eq!(limit.in_flight(), 0);
         }
+    }
+
+    #[test]
+    fn the_first_requests_are_few_and_double_every_round_trip() {
+        let mut limit = Concurrency::new(512);
+        let mut limits = Vec::new();
+        saturate(
+            &mut limit,
+            0..400,
+            |_, _| (60, Load::Answered),
+            |now, limit| {
+                if now % 60 == 0 {
+                    limits.push(limit.limit());
+                }
+            },
+        );
+        assert_eq!(limits[..5], [32, 64, 128, 256, 512]);
+        let mut refused = Concurrency::new(512);
+        refused.open(false);
+        refused.close(60, false, 60, Load::Failed);
+        refused.open(false);
+        refused.close(120, false, 60, Load::Answered);
+        assert_eq!(refused.limit(), FIRST, "a failure ends the start");
     }
 
     #[test]

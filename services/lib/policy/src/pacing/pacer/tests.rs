@@ -41,16 +41,21 @@ fn refused(pacer: &mut Pacer, now: i64, ask: &Ask) -> (bool, i64) {
 #[test]
 fn without_limits_everything_goes_up_to_the_ceiling() {
     let mut pacer = pacer(AccountLimits::default());
-    let tickets: Vec<Ticket> = (0..512).map(|_| go(&mut pacer, 0, &BULK)).collect();
-    let (account, until) = refused(&mut pacer, 0, &BULK);
-    assert!(account && until > 0 && until <= 500);
-    assert!(pacer.take_starved() && !pacer.take_starved());
-    for ticket in tickets {
-        pacer.answered(60, ticket, Answer::Accepted);
+    // The start doubles every round trip: 32, 64, 128, 256, and then the ceiling.
+    let mut now = 0;
+    for open in [32, 64, 128, 256, 512] {
+        let tickets: Vec<Ticket> = (0..open).map(|_| go(&mut pacer, now, &BULK)).collect();
+        let (account, until) = refused(&mut pacer, now, &BULK);
+        assert!(account && until > now && until <= now + 500);
+        assert!(pacer.take_starved() && !pacer.take_starved());
+        now += 60;
+        for ticket in tickets {
+            pacer.answered(now, ticket, Answer::Accepted);
+        }
+        assert_eq!(pacer.in_flight(), 0);
     }
-    assert_eq!(pacer.in_flight(), 0);
-    let unsent = go(&mut pacer, 60, &BULK);
-    pacer.cancelled(60, unsent);
+    let unsent = go(&mut pacer, now, &BULK);
+    pacer.cancelled(now, unsent);
     assert_eq!(pacer.in_flight(), 0);
 }
 
