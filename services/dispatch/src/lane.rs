@@ -67,7 +67,7 @@ pub fn lane_record(
             .headers
             .0
             .iter()
-            .filter(|(name, _)| name != headers::DELIVERY_ID)
+            .filter(|(name, _)| name.as_str() != headers::DELIVERY_ID)
             .cloned()
             .collect(),
     );

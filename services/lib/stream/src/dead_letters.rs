@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::port::{Headers, Outgoing, Record};
+use crate::port::{HeaderName, Headers, Outgoing, Record};
 
 /// Why it was put aside: a bounded code.
 pub const REASON: &str = "bongsu-reason";
@@ -77,11 +77,11 @@ pub fn dead_letter(
     }
 }
 
-fn kept(name: &str, value: Option<&Bytes>) -> (String, Option<Bytes>) {
-    let name = if OURS.contains(&name) {
-        format!("{ORIGINAL_PREFIX}{name}")
+fn kept(name: &HeaderName, value: Option<&Bytes>) -> (HeaderName, Option<Bytes>) {
+    let name = if OURS.contains(&name.as_str()) {
+        HeaderName::Shared(format!("{ORIGINAL_PREFIX}{}", name.as_str()).into())
     } else {
-        name.to_owned()
+        name.clone()
     };
     (name, value.cloned())
 }

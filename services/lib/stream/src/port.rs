@@ -12,6 +12,8 @@
 //!   still belong to this member and commits for them succeed;
 //! * after [`GroupEvent::Lost`] a commit for these partitions is refused by the broker.
 
+mod answers;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use self::answers::{Answer, Answers};
 use crate::error::{AdminError, CommitError, ConsumeError, ProduceError, TransactionError};
 
 /// A partition of a topic.
@@ -49,26 +52,61 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+/// Name of a header. Names are few: a constant of the code, or shared by all records that were read
+/// with it.
+#[derive(Debug, Clone)]
+pub enum HeaderName {
+    /// A constant.
+    Static(&'static str),
+    /// Read, or made up.
+    Shared(Arc<str>),
+}
+
+impl HeaderName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Static(name) => name,
+            Self::Shared(name) => name,
+        }
+    }
+}
+
+impl PartialEq for HeaderName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for HeaderName {}
+
 /// Record headers: ordered, repeatable; values are bytes, `None` where Kafka has a null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, Option<Bytes>)>);
+pub struct Headers(pub Vec<(HeaderName, Option<Bytes>)>);
 
 impl Headers {
     /// Adds a header.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Bytes>) -> Self {
-        self.0.push((name.to_owned(), Some(value.into())));
+    pub fn with(mut self, name: &'static str, value: impl Into<Bytes>) -> Self {
+        self.0.push((HeaderName::Static(name), Some(value.into())));
         self
     }
 
     /// The last value under `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.value(name).map(|value| &**value)
+    }
+
+    /// The same, to be shared.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Bytes> {
         self.0
             .iter()
             .rev()
-            .find(|(n, _)| n == name)
-            .and_then(|(_, v)| v.as_deref())
+            .find(|(n, _)| n.as_str() == name)
+            .and_then(|(_, v)| v.as_ref())
     }
 
     /// The last value under `name`, when it is UTF-8.
@@ -219,6 +257,18 @@ pub trait Producer: Send + Sync {
     /// not take the record back. A full queue is answered with [`ProduceError::QueueFull`] at once:
     /// bound what is outstanding, it is not retried here.
     fn send(&self, record: Outgoing) -> BoxFuture<'static, Result<i64, ProduceError>>;
+
+    /// As [`Producer::send`], for who has many records under way: the answer comes to `answers`
+    /// under `ticket`, and one wake-up may bring many. An adapter that cannot do that gives the
+    /// future of [`Producer::send`] instead, and `answers` hears nothing.
+    fn send_for(
+        &self,
+        record: Outgoing,
+        _ticket: u64,
+        _answers: &Arc<Answers>,
+    ) -> Option<BoxFuture<'static, Result<i64, ProduceError>>> {
+        Some(self.send(record))
+    }
 
     /// Waits until nothing is outstanding, or gives the number of records that still are.
     fn drain(&self, deadline: Duration) -> BoxFuture<'_, Result<(), usize>>;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders, ToBytes};
 use rdkafka::producer::BaseRecord;
@@ -10,43 +10,65 @@ use rdkafka::util::IntoOpaque;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{ConsumeError, ProduceError};
-use crate::port::{Commit, Headers, Outgoing, Record, TopicPartition};
+use crate::port::{Commit, HeaderName, Headers, Outgoing, Record, TopicPartition};
 
-/// Topic names met so far, so that a record shares its topic's name. Few, hence a list.
+/// Names of topics and headers met so far, so that records share them. Few, hence lists.
 #[derive(Default)]
-pub(super) struct TopicNames(Vec<Arc<str>>);
-
-impl TopicNames {
-    pub(super) fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.iter().find(|n| &***n == name) {
-            return known.clone();
-        }
-        let name: Arc<str> = name.into();
-        self.0.push(name.clone());
-        name
-    }
+pub(super) struct Names {
+    topics: Vec<Arc<str>>,
+    headers: Vec<Arc<str>>,
 }
 
-/// Copies a record out of librdkafka's memory.
-pub(super) fn record(message: &BorrowedMessage<'_>, names: &mut TopicNames) -> Record {
+/// Header names that are kept; whoever makes up more pays for each.
+const MOST_HEADERS: usize = 64;
+
+fn shared(known: &mut Vec<Arc<str>>, name: &str, most: usize) -> Arc<str> {
+    if let Some(known) = known.iter().find(|n| &***n == name) {
+        return known.clone();
+    }
+    let name: Arc<str> = name.into();
+    if known.len() < most {
+        known.push(name.clone());
+    }
+    name
+}
+
+/// Copies a record out of librdkafka's memory: key, value and headers' values into one piece of it.
+pub(super) fn record(message: &BorrowedMessage<'_>, names: &mut Names) -> Record {
+    let headers = message.headers();
+    let values = headers.iter().flat_map(|headers| headers.iter());
+    let size = message.key_len()
+        + message.payload_len()
+        + values
+            .map(|h| h.value.map_or(0, <[u8]>::len))
+            .sum::<usize>();
+    let mut bytes = BytesMut::with_capacity(size);
+    let key = message.key().map(|key| piece(&mut bytes, key));
+    let value = message.payload().map(|value| piece(&mut bytes, value));
+    let headers = headers.map(|headers| {
+        let mut read = Vec::with_capacity(headers.count());
+        for header in headers.iter() {
+            let name = shared(&mut names.headers, header.key, MOST_HEADERS);
+            let value = header.value.map(|value| piece(&mut bytes, value));
+            read.push((HeaderName::Shared(name), value));
+        }
+        Headers(read)
+    });
     Record {
-        topic: names.get(message.topic()),
+        topic: shared(&mut names.topics, message.topic(), usize::MAX),
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers: message.headers().map(headers).unwrap_or_default(),
+        key,
+        value,
+        headers: headers.unwrap_or_default(),
     }
 }
 
-fn headers(headers: &rdkafka::message::BorrowedHeaders) -> Headers {
-    Headers(
-        headers
-            .iter()
-            .map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice)))
-            .collect(),
-    )
+/// Copies bytes to the end of what was reserved, and splits them off.
+fn piece(of: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    of.extend_from_slice(bytes);
+    of.split().freeze()
 }
 
 fn owned_headers(headers: &Headers) -> Option<OwnedHeaders> {
@@ -56,7 +78,7 @@ fn owned_headers(headers: &Headers) -> Option<OwnedHeaders> {
     let owned = OwnedHeaders::new_with_capacity(headers.0.len());
     Some(headers.0.iter().fold(owned, |all, (key, value)| {
         all.insert(Header {
-            key,
+            key: key.as_str(),
             value: value.as_deref(),
         })
     }))
@@ -117,7 +139,7 @@ pub(super) fn weight(record: &Record) -> usize {
         .headers
         .0
         .iter()
-        .map(|(k, v)| k.len() + v.as_ref().map_or(0, Bytes::len) + 64)
+        .map(|(_, v)| v.as_ref().map_or(0, Bytes::len) + 64)
         .sum();
     let key = record.key.as_ref().map_or(0, Bytes::len);
     let value = record.value.as_ref().map_or(0, Bytes::len);

@@ -1,4 +1,12 @@
 //! The idempotent producer: queue at once, one callback per record, nothing lost unseen.
+//!
+//! librdkafka lets each partition linger by itself, so its threads wake up for every batch of every
+//! partition, and again for every answer. A producer that may linger [`GATHERS_FROM`] or longer
+//! therefore gathers here: what was sent meanwhile is handed over in one go, all partitions at once,
+//! and answers are taken every [`TICK`]. Measured on two cores with 32 partitions at 7,500 records a
+//! second: see `docs/benchmarks/engine.md`.
+
+mod gathering;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,11 +20,12 @@ use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
 
+use self::gathering::Gathering;
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
 use super::settings::Settings;
 use crate::error::ProduceError;
-use crate::port::{Outgoing, Producer};
+use crate::port::{Answers, Outgoing, Producer};
 
 /// How long a dropped producer still tries to get rid of what is outstanding.
 const LINGER_AFTER_DROP: Duration = Duration::from_secs(30);
@@ -24,11 +33,38 @@ const LINGER_AFTER_DROP: Duration = Duration::from_secs(30);
 /// How often the serving thread looks whether it should end.
 const SERVE: Duration = Duration::from_millis(100);
 
-type Answer = oneshot::Sender<Result<i64, ProduceError>>;
+/// From this linger on records are gathered here and not in librdkafka.
+const GATHERS_FROM: Duration = Duration::from_millis(10);
+
+/// How long librdkafka waits for the rest of what is handed over in one go.
+const HAND_OVER: Duration = Duration::from_millis(1);
+
+/// How often a gathering producer looks for answers, and whether to hand over.
+const TICK: Duration = Duration::from_millis(5);
+
+/// So few records gain nothing by waiting longer than a [`TICK`]: nearly each has a partition, hence
+/// a request, of its own.
+const FEW: usize = 8;
+
+/// Who waits for a record's answer.
+enum Waiter {
+    One(oneshot::Sender<Result<i64, ProduceError>>),
+    Many(u64, Arc<Answers>),
+}
+
+impl Waiter {
+    fn tell(self, answer: Result<i64, ProduceError>) {
+        match self {
+            // Nobody waits when the caller dropped the future: the record is in the log all the same.
+            Self::One(waiter) => drop(waiter.send(answer)),
+            Self::Many(ticket, answers) => answers.add((ticket, answer)),
+        }
+    }
+}
 
 /// What goes with a record to its delivery callback.
 pub(super) struct Waiting {
-    answer: Answer,
+    waiter: Waiter,
     topic: Arc<str>,
     bytes: usize,
 }
@@ -66,7 +102,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Box<Waiting>) {
         let Waiting {
-            answer,
+            waiter,
             topic,
             bytes,
         } = *waiting;
@@ -74,8 +110,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(produce_error(error, &topic, bytes)),
         };
-        // Nobody waits when the caller dropped the future: the record is in the log all the same.
-        drop(answer.send(outcome));
+        waiter.tell(outcome);
         self.0.settled();
     }
 }
@@ -84,6 +119,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 pub(super) struct KafkaProducer {
     producer: Arc<BaseProducer<Context>>,
     deliveries: Arc<Deliveries>,
+    gathering: Option<Arc<Gathering>>,
 }
 
 impl KafkaProducer {
@@ -93,67 +129,173 @@ impl KafkaProducer {
         linger: Duration,
     ) -> Result<Self, ProduceError> {
         let deliveries = Arc::new(Deliveries::default());
-        let config = settings.producer_config(base, linger);
+        let gathers = linger >= GATHERS_FROM;
+        let config = settings.producer_config(base, if gathers { HAND_OVER } else { linger });
         let producer = BaseProducer::from_config_and_context(&config, Context(deliveries.clone()))
             .map_err(|e| ProduceError::Client(e.to_string()))?;
         let producer = Arc::new(producer);
-        let served = (producer.clone(), deliveries.clone());
+        let gathering = gathers.then(|| Arc::new(Gathering::new(linger)));
+        let served = Served {
+            producer: producer.clone(),
+            deliveries: deliveries.clone(),
+        };
+        let gathered = gathering.clone();
         std::thread::Builder::new()
             .name("kafka-producer".to_owned())
-            .spawn(move || serve(&served.0, &served.1))
+            .spawn(move || match gathered {
+                Some(gathering) => served.gather(&gathering),
+                None => served.serve(),
+            })
             .map_err(|e| ProduceError::Client(e.to_string()))?;
         Ok(Self {
             producer,
             deliveries,
+            gathering,
         })
     }
 }
 
-/// Runs callbacks until the producer is dropped and nothing is outstanding any more.
-fn serve(producer: &BaseProducer<Context>, deliveries: &Deliveries) {
-    let mut closed_at: Option<Instant> = None;
-    loop {
-        producer.poll(SERVE);
-        if !deliveries.closed.load(Ordering::Acquire) {
-            continue;
+impl KafkaProducer {
+    /// Queues a record, or gives its waiter back with the reason.
+    fn queue(&self, record: Outgoing, waiter: Waiter) -> Result<(), (ProduceError, Waiter)> {
+        let bytes = size(&record);
+        let waiting = Box::new(Waiting {
+            waiter,
+            topic: record.topic.clone(),
+            bytes,
+        });
+        self.deliveries.outstanding.fetch_add(1, Ordering::AcqRel);
+        if let Some(gathering) = &self.gathering {
+            gathering.add(record, waiting);
+            return Ok(());
         }
-        let left = deliveries.outstanding.load(Ordering::Acquire);
+        let parts = Parts::of(&record);
+        let sent = self.producer.send(parts.record(&record, waiting));
+        sent.map_err(|(error, refused)| {
+            self.deliveries.settled();
+            let error = produce_error(&error, &record.topic, bytes);
+            (error, refused.delivery_opaque.waiter)
+        })
+    }
+}
+
+/// What the serving thread works with.
+struct Served {
+    producer: Arc<BaseProducer<Context>>,
+    deliveries: Arc<Deliveries>,
+}
+
+impl Served {
+    /// Runs callbacks until the producer is dropped and nothing is outstanding any more.
+    fn serve(&self) {
+        let mut closed_at = None;
+        while !self.is_over(&mut closed_at) {
+            self.producer.poll(SERVE);
+        }
+    }
+
+    /// Hands gathered records over and runs callbacks, both in bursts.
+    fn gather(&self, gathering: &Gathering) {
+        let mut closed_at = None;
+        let mut batch = Vec::new();
+        while !self.is_over(&mut closed_at) {
+            if self.deliveries.outstanding.load(Ordering::Acquire) == 0 {
+                // Nothing to hand over, nothing to wait for: until the first record, or for what
+                // librdkafka has to say for itself.
+                gathering.wait_for_work(SERVE);
+                self.producer.poll(Duration::ZERO);
+                continue;
+            }
+            gathering.pause(TICK);
+            self.take_answers();
+            let closed = self.deliveries.closed.load(Ordering::Acquire);
+            gathering.take_due(&mut batch, FEW, closed);
+            self.hand_over(gathering, &mut batch);
+        }
+    }
+
+    /// Runs the callbacks that are due, without waiting for more.
+    fn take_answers(&self) {
+        loop {
+            let before = self.deliveries.outstanding.load(Ordering::Acquire);
+            self.producer.poll(Duration::ZERO);
+            // A poll without a deadline takes one event, which may be of many records.
+            if self.deliveries.outstanding.load(Ordering::Acquire) >= before {
+                return;
+            }
+        }
+    }
+
+    fn hand_over(&self, gathering: &Gathering, batch: &mut Vec<(Outgoing, Box<Waiting>)>) {
+        let mut records = batch.drain(..);
+        while let Some((outgoing, waiting)) = records.next() {
+            let sent = self
+                .producer
+                .send(Parts::of(&outgoing).record(&outgoing, waiting))
+                .map_err(|(error, refused)| (error, refused.delivery_opaque));
+            let Err((error, waiting)) = sent else {
+                continue;
+            };
+            let error = produce_error(&error, &outgoing.topic, waiting.bytes);
+            if matches!(error, ProduceError::QueueFull) {
+                // What is outstanding is bounded by the callers: it waits for room, in order.
+                gathering.give_back(std::iter::once((outgoing, waiting)).chain(records));
+                return;
+            }
+            waiting.waiter.tell(Err(error));
+            self.deliveries.settled();
+        }
+    }
+
+    /// Whether the producer was dropped and nothing is outstanding, or it has taken too long.
+    fn is_over(&self, closed_at: &mut Option<Instant>) -> bool {
+        if !self.deliveries.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let left = self.deliveries.outstanding.load(Ordering::Acquire);
         if left == 0 {
-            return;
+            return true;
         }
-        if closed_at.get_or_insert_with(Instant::now).elapsed() > LINGER_AFTER_DROP {
+        let late = closed_at.get_or_insert_with(Instant::now).elapsed() > LINGER_AFTER_DROP;
+        if late {
             tracing::error!(
                 records = left,
                 "a dropped kafka producer gave up unacknowledged records"
             );
-            return;
         }
+        late
     }
 }
 
 impl Drop for KafkaProducer {
     fn drop(&mut self) {
         self.deliveries.closed.store(true, Ordering::Release);
+        if let Some(gathering) = &self.gathering {
+            gathering.wake();
+        }
     }
 }
 
 impl Producer for KafkaProducer {
     fn send(&self, record: Outgoing) -> BoxFuture<'static, Result<i64, ProduceError>> {
-        let (answer, answered) = oneshot::channel();
-        let bytes = size(&record);
-        let waiting = Box::new(Waiting {
-            answer,
-            topic: record.topic.clone(),
-            bytes,
-        });
-        self.deliveries.outstanding.fetch_add(1, Ordering::AcqRel);
-        let parts = Parts::of(&record);
-        if let Err((error, _)) = self.producer.send(parts.record(&record, waiting)) {
-            self.deliveries.settled();
-            let error = produce_error(&error, &record.topic, bytes);
-            return Box::pin(std::future::ready(Err(error)));
+        let (waiter, answered) = oneshot::channel();
+        match self.queue(record, Waiter::One(waiter)) {
+            Ok(()) => Box::pin(async move { answered.await.unwrap_or(Err(ProduceError::Closed)) }),
+            Err((error, _)) => Box::pin(std::future::ready(Err(error))),
         }
-        Box::pin(async move { answered.await.unwrap_or(Err(ProduceError::Closed)) })
+    }
+
+    fn send_for(
+        &self,
+        record: Outgoing,
+        ticket: u64,
+        answers: &Arc<Answers>,
+    ) -> Option<BoxFuture<'static, Result<i64, ProduceError>>> {
+        let waiter = Waiter::Many(ticket, Arc::clone(answers));
+        if let Err((error, waiter)) = self.queue(record, waiter) {
+            waiter.tell(Err(error));
+        }
+        None
     }
 
     fn drain(&self, deadline: Duration) -> BoxFuture<'_, Result<(), usize>> {

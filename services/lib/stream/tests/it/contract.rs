@@ -29,6 +29,7 @@ macro_rules! contract {
 
 contract! {
     writing::records_keep_their_order_and_tell_their_offsets,
+    writing::a_producer_that_lingers_keeps_order_and_answers_every_record,
     writing::a_record_keeps_key_value_and_headers,
     writing::a_record_too_large_is_refused_for_good,
     writing::an_unknown_topic_is_refused,

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::assignment::{Asked, report};
 use super::{Command, GroupClient, Item, Shared, lock};
 use crate::error::ConsumeError;
-use crate::kafka::convert::{TopicNames, partition_list, partitions, record, weight};
+use crate::kafka::convert::{Names, partition_list, partitions, record, weight};
 use crate::port::{Committed, GroupEvent, GroupOptions, Reset, TopicPartition};
 
 /// How long leaving the group may take.
@@ -52,7 +52,7 @@ pub(super) struct Poller {
     stalled: bool,
     budget: usize,
     start: Offset,
-    names: TopicNames,
+    names: Names,
     epoch: u64,
     rebalance: u64,
     /// An assignment whose committed offsets are still to be looked up.
@@ -85,7 +85,7 @@ impl Poller {
                 Reset::Earliest => Offset::Beginning,
                 Reset::Latest => Offset::End,
             },
-            names: TopicNames::default(),
+            names: Names::default(),
             epoch: 0,
             rebalance: 0,
             unanswered: None,

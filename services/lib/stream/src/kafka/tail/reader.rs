@@ -16,7 +16,7 @@ use super::Read;
 use super::bounds::{Bounds, resolve};
 use crate::error::ConsumeError;
 use crate::kafka::context::Plain;
-use crate::kafka::convert::{TopicNames, consume_error, record};
+use crate::kafka::convert::{Names, consume_error, record};
 use crate::port::{Record, TailRange, TopicPartition};
 
 /// Most records of one batch.
@@ -154,14 +154,14 @@ impl Reader {
 
 struct Batch {
     records: Vec<Record>,
-    names: TopicNames,
+    names: Names,
 }
 
 impl Batch {
     fn new() -> Self {
         Self {
             records: Vec::new(),
-            names: TopicNames::default(),
+            names: Names::default(),
         }
     }
 

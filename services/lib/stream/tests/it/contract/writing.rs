@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_stream::error::{ErrorClass, ProduceError};
@@ -30,11 +32,48 @@ pub(crate) async fn records_keep_their_order_and_tell_their_offsets(world: World
     }
 }
 
+/// A linger of this length makes the Kafka adapter gather records itself.
+pub(crate) async fn a_producer_that_lingers_keeps_order_and_answers_every_record(world: World) {
+    let topic = world.topic("lingers", 2).await;
+    let producer = world.cluster.producer(Duration::from_millis(25)).unwrap();
+    let answers = Arc::new(Answers::default());
+    let mut sent = Vec::new();
+    for n in 0..2_000_i32 {
+        let record = text(&topic, n % 2, &n.to_string());
+        let ticket = u64::from(n.unsigned_abs());
+        if n % 3 == 0 {
+            sent.push((ticket, producer.send(record)));
+        } else {
+            let own = producer.send_for(record, ticket, &answers);
+            sent.extend(own.map(|future| (ticket, future)));
+        }
+    }
+    let mut told = BTreeMap::new();
+    for (ticket, future) in sent {
+        told.insert(ticket, future.await.unwrap());
+    }
+    while told.len() < 2_000 {
+        let mut come = Vec::new();
+        std::future::poll_fn(|context| answers.poll_take(context, &mut come)).await;
+        told.extend(come.into_iter().map(|(n, result)| (n, result.unwrap())));
+    }
+    let wanted = (0..2_000).map(|n| (n, i64::try_from(n / 2).unwrap()));
+    assert!(told.into_iter().eq(wanted));
+    let nowhere = world.name("nowhere").into();
+    let refused = producer.send(text(&nowhere, 0, "x")).await.unwrap_err();
+    assert!(matches!(refused, ProduceError::Refused { .. }), "{refused}");
+    let alone = producer.send(text(&topic, 0, "alone"));
+    assert_eq!(alone.await.unwrap(), 1_000);
+    let last = producer.send(text(&topic, 1, "last"));
+    drop(producer);
+    assert_eq!(last.await.unwrap(), 1_000);
+}
+
 pub(crate) async fn a_record_keeps_key_value_and_headers(world: World) {
     let topic = world.topic("shape", 1).await;
     let mut whole = text(&topic, 0, "value");
     whole.headers = Headers::default().with("a", "1").with("a", "2");
-    whole.headers.0.push(("null".to_owned(), None));
+    whole.headers.0.push((HeaderName::Static("null"), None));
     let bare = Outgoing {
         topic: topic.clone(),
         partition: 0,

@@ -1,0 +1,106 @@
+//! Records on their way to librdkafka, gathered until they are due.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Waiting;
+use crate::port::Outgoing;
+
+type Gathered = (Outgoing, Box<Waiting>);
+
+/// What senders add and the serving thread takes, in order. Memory: what the callers have
+/// outstanding, which is theirs to bound.
+pub(super) struct Gathering {
+    linger: Duration,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Gathered>,
+    /// When the oldest of them came.
+    since: Option<Instant>,
+    /// The serving thread sleeps until somebody comes.
+    asleep: bool,
+    woken: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(linger: Duration) -> Self {
+        Self {
+            linger,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a record behind all others.
+    pub(super) fn add(&self, record: Outgoing, waiting: Box<Waiting>) {
+        let mut state = self.lock();
+        if state.records.is_empty() {
+            state.since = Some(Instant::now());
+        }
+        state.records.push((record, waiting));
+        let asleep = std::mem::take(&mut state.asleep);
+        drop(state);
+        if asleep {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Ends the serving thread's sleep.
+    pub(super) fn wake(&self) {
+        let mut state = self.lock();
+        state.woken = true;
+        state.asleep = false;
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Sleeps until a record is there, but no longer than `most`.
+    pub(super) fn wait_for_work(&self, most: Duration) {
+        let mut state = self.lock();
+        state.asleep = true;
+        let (mut state, _) = self
+            .arrived
+            .wait_timeout_while(state, most, |s| s.records.is_empty() && !s.woken)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.asleep = false;
+        state.woken = false;
+    }
+
+    /// Sleeps, whoever comes.
+    pub(super) fn pause(&self, time: Duration) {
+        let state = self.lock();
+        // Nobody notifies a thread that is not asleep, and being woken early does no harm.
+        drop(
+            self.arrived
+                .wait_timeout(state, time)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Takes all records into `batch` (empty before) when they are few, or old enough, or `at_once`.
+    pub(super) fn take_due(&self, batch: &mut Vec<Gathered>, few: usize, at_once: bool) {
+        let mut state = self.lock();
+        let old = state.since.is_some_and(|at| at.elapsed() >= self.linger);
+        if at_once || old || state.records.len() <= few {
+            std::mem::swap(&mut state.records, batch);
+            state.since = None;
+        }
+    }
+
+    /// Puts records back in front of those that came meanwhile.
+    pub(super) fn give_back(&self, records: impl Iterator<Item = Gathered>) {
+        let mut state = self.lock();
+        let come = std::mem::take(&mut state.records);
+        state.records.extend(records);
+        state.records.extend(come);
+        state.since.get_or_insert_with(Instant::now);
+    }
+}
