@@ -374,13 +374,15 @@ impl Settings {
             .set("auto.offset.reset", reset)
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", (half / 1024).to_string())
+            // What is fetched at once is held compressed and decompressed, until its last record was
+            // taken. Both are limits for compressed bytes; a larger batch comes all the same, alone.
             .set(
                 "fetch.max.bytes",
-                half.clamp(1_048_576, 16_777_216).to_string(),
+                (half / 2).clamp(1_048_576, 16_777_216).to_string(),
             )
             .set(
                 "fetch.message.max.bytes",
-                (half / 4).clamp(65_536, 1_048_576).to_string(),
+                (half / 32).clamp(65_536, 1_048_576).to_string(),
             );
         match self.group_protocol {
             GroupProtocol::Classic => config
