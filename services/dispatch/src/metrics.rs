@@ -6,8 +6,10 @@
 //! a lane.
 
 mod apps;
+mod bound;
 mod share;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_channels::provider::AttemptResult;
@@ -17,6 +19,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
 
 use self::apps::Apps;
+use self::bound::Bound;
 pub use self::share::Share;
 
 const SECONDS: [f64; 12] = [
@@ -97,6 +100,7 @@ instruments! {
 #[derive(Debug, Clone)]
 pub struct DispatchMetrics {
     on: Instruments,
+    bound: Arc<Bound>,
     apps: Apps,
     labels: [KeyValue; 2],
 }
@@ -167,13 +171,16 @@ impl DispatchMetrics {
     /// Registers the instruments.
     #[must_use]
     pub fn new(metrics: &Metrics, channel: Channel, class: Class) -> Self {
+        let on = Instruments::new(metrics);
+        let labels = [
+            KeyValue::new("channel", channel.as_str()),
+            KeyValue::new("class", class.as_str()),
+        ];
         Self {
-            on: Instruments::new(metrics),
+            bound: Arc::new(Bound::new(&on, labels.clone())),
+            on,
             apps: Apps::default(),
-            labels: [
-                KeyValue::new("channel", channel.as_str()),
-                KeyValue::new("class", class.as_str()),
-            ],
+            labels,
         }
     }
 
@@ -183,45 +190,26 @@ impl DispatchMetrics {
 
     /// Attempts were started.
     pub fn started(&self, count: usize) {
-        self.on
+        self.bound
             .in_flight
-            .add(i64::try_from(count).unwrap_or(i64::MAX), &self.labels);
+            .add(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// An attempt ended.
     pub fn attempted(&self, result: AttemptResult, took: Duration) {
-        let word = match result {
-            AttemptResult::Accepted => "accepted",
-            AttemptResult::Refused(_) => "refused",
-            AttemptResult::Throttled { .. } => "throttled",
-            AttemptResult::Unavailable => "unavailable",
-            AttemptResult::Unknown => "unknown",
-            AttemptResult::NotProcessed => "not_processed",
-            AttemptResult::AccountFault => "account_fault",
-        };
-        self.on.in_flight.add(-1, &self.labels);
-        self.on
-            .attempts
-            .add(1, &self.with(&[KeyValue::new("result", word)]));
-        self.on
-            .attempt_seconds
-            .record(took.as_secs_f64(), &self.labels);
+        self.bound.in_flight.add(-1);
+        self.bound.attempted(&self.on, result);
+        self.bound.attempt_seconds.record(took.as_secs_f64());
     }
 
     /// A delivery ended `age_ms` after its event.
     pub fn settled(&self, settled: Settled, age_ms: i64) {
-        let labels = self.with(&[
-            KeyValue::new("outcome", settled.outcome.as_str()),
-            KeyValue::new("reason", settled.reason.as_str()),
-        ]);
-        self.on.outcomes.add(1, &labels);
+        self.bound.settled(&self.on, settled);
         #[expect(
             clippy::cast_precision_loss,
             reason = "an age in milliseconds is below 2^52"
         )]
-        self.on
-            .age_seconds
-            .record(age_ms as f64 / 1_000.0, &self.labels);
+        self.bound.age_seconds.record(age_ms as f64 / 1_000.0);
     }
 
     /// A delivery was found settled in `results`.
@@ -243,7 +231,7 @@ impl DispatchMetrics {
 
     /// Deliveries were read into a window.
     pub fn admitted(&self, count: u64) {
-        self.on.admitted.add(count, &self.labels);
+        self.bound.admitted.add(count);
     }
 
     /// Deliveries were given back unsettled.
@@ -288,26 +276,8 @@ impl DispatchMetrics {
 
     /// What the time of a delivery that ended went into. Parts of zero length are left out.
     pub fn lateness(&self, platform: Platform, app: Option<&str>, lateness: Lateness) {
-        let platform = KeyValue::new("platform", platform.as_str());
-        let app = KeyValue::new("app", self.apps.label(app));
-        let total: Duration = lateness.parts().iter().map(|(_, took)| *took).sum();
-        self.on.lateness.record(
-            total.as_secs_f64(),
-            &self.with(&[platform.clone(), app.clone()]),
-        );
-        for (word, took) in lateness.parts() {
-            if took.is_zero() {
-                continue;
-            }
-            let part = KeyValue::new("part", word);
-            let took = took.as_secs_f64();
-            self.on
-                .lateness_part
-                .record(took, &self.with(&[platform.clone(), part.clone()]));
-            self.on
-                .lateness_sum
-                .add(took, &self.with(&[app.clone(), part]));
-        }
+        self.bound
+            .lateness(&self.on, &self.apps, platform, app, lateness);
     }
 
     /// An attempt waited for the limiter.
