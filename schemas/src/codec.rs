@@ -4,6 +4,7 @@
 //! A schema this process has not met is [`DecodeError::UnknownSchema`]: the caller fetches its text
 //! (topic `schemas`, or the registry), hands it to [`Codec::learn`] and tries again.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Once, RwLock};
 
@@ -12,18 +13,24 @@ use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::writer::datum::GenericDatumWriter;
+use bongsu_domain::Fault;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::convert::{delivery_from_parts, delivery_from_record};
 use crate::frame::{FrameError, SchemaRef, frame_header, unframe};
+use crate::hot;
+use crate::outcome::OutcomeReceipt;
 use crate::records::{
     AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
 };
 
 /// The most a single length in a record may claim, in bytes: a damaged length must not allocate.
 const MAX_ALLOCATION: usize = 4 * 1024 * 1024;
+/// Bytes of the encoding buffer that a thread keeps.
+const KEPT: usize = 64 * 1024;
 /// Foreign writer schemas kept; each lives as long as the process.
 const MAX_LEARNED: usize = 1_000;
 
@@ -167,6 +174,23 @@ pub enum DecodeError {
     Body(String),
 }
 
+/// A value is no delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeliveryError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A field of it is not what fanout writes.
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+impl From<Fault> for DeliveryError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 struct Learned {
     name: String,
     reader: Result<Reader, String>,
@@ -234,9 +258,30 @@ impl Codec {
     /// # Errors
     /// [`EncodeError`] when a value does not fit its schema.
     pub fn encode<T: AvroRecord>(&self, record: &T) -> Result<Bytes, EncodeError> {
-        let current = T::current();
+        self.write::<T>(|out| T::current().writer.write_ser(out, record).map(drop))
+    }
+
+    /// Writes the receipt of an outcome, framed.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the framing does not know receipts.
+    pub fn encode_outcome(&self, receipt: &OutcomeReceipt<'_>) -> Result<Bytes, EncodeError> {
+        self.write::<Receipt>(|out| {
+            hot::write_outcome(out, receipt);
+            Ok(())
+        })
+    }
+
+    fn write<T: AvroRecord>(
+        &self,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), apache_avro::Error>,
+    ) -> Result<Bytes, EncodeError> {
+        thread_local! {
+            /// Encoded in here and copied out once its length is known.
+            static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
         let schema = match &self.framing {
-            Framing::SingleObject => SchemaRef::Fingerprint(current.fingerprint),
+            Framing::SingleObject => SchemaRef::Fingerprint(T::current().fingerprint),
             Framing::Confluent(ids) => {
                 SchemaRef::RegistryId(*ids.get(T::NAME).ok_or_else(|| EncodeError {
                     name: T::NAME,
@@ -244,16 +289,31 @@ impl Codec {
                 })?)
             }
         };
-        let mut out = frame_header(schema);
-        out.reserve(512);
-        current
-            .writer
-            .write_ser(&mut out, record)
-            .map_err(|e| EncodeError {
+        SCRATCH.with_borrow_mut(|out| {
+            out.clear();
+            out.extend(frame_header(schema));
+            let value = body(out).map(|()| Bytes::copy_from_slice(out));
+            out.shrink_to(KEPT);
+            value.map_err(|e| EncodeError {
                 name: T::NAME,
                 reason: e.to_string(),
-            })?;
-        Ok(out.into())
+            })
+        })
+    }
+
+    /// Reads a framed delivery as dispatch needs it.
+    ///
+    /// # Errors
+    /// [`DeliveryError`].
+    pub fn decode_delivery(&self, value: &[u8]) -> Result<bongsu_domain::Delivery, DeliveryError> {
+        let current = SchemaRef::Fingerprint(Delivery::current().fingerprint);
+        if let Ok((schema, body)) = unframe(value)
+            && schema == current
+            && let Some(raw) = hot::read_delivery(body)
+        {
+            return Ok(delivery_from_parts(raw)?);
+        }
+        Ok(delivery_from_record(self.decode::<Delivery>(value)?)?)
     }
 
     /// Reads a framed value.

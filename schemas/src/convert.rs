@@ -7,6 +7,8 @@ use bongsu_domain::{
     Timestamp,
 };
 
+use crate::hot::RawDelivery;
+use crate::outcome::OutcomeReceipt;
 use crate::records::{self, Delivery, NotificationEvent, Receipt};
 
 impl From<&Content> for records::Content {
@@ -88,49 +90,84 @@ fn word<T>(field: &str, read: Result<T, bongsu_domain::UnknownWord>) -> Result<T
 /// # Errors
 /// The first field that is not what fanout writes.
 pub fn delivery_from_record(r: Delivery) -> Result<bongsu_domain::Delivery, Fault> {
-    let channel = word("channel", Channel::parse(&r.channel))?;
-    let id = DeliveryId::parse(&r.delivery_id).ok_or_else(|| Fault {
+    delivery_from_parts(RawDelivery {
+        delivery_id: &r.delivery_id,
+        event_id: &r.event_id,
+        sender: &r.sender,
+        class: &r.class,
+        purpose: &r.purpose,
+        category: r.category.as_deref(),
+        channel: &r.channel,
+        recipient: &r.recipient,
+        time_zone: r.time_zone.as_deref(),
+        country: r.country.as_deref(),
+        address: &r.address,
+        address_id: &r.address_id,
+        account: &r.account,
+        platform: &r.platform,
+        app: r.app.as_deref(),
+        registered_at: r.registered_at.map(|at| at.0),
+        content: r.content,
+        content_hash: &r.content_hash,
+        step: r.step,
+        accepted_at: r.accepted_at.0,
+        expires_at: r.expires_at.0,
+        ordering: r.ordering.as_deref(),
+        collapse_key: r.collapse_key.as_deref(),
+        on_uncertain: &r.on_uncertain,
+        campaign_id: r.campaign_id.as_deref(),
+        replay_id: r.replay_id.as_deref(),
+        labels: r.labels,
+        night_consent: r.night_consent,
+    })
+}
+
+/// The same, from parts that are borrowed.
+pub(crate) fn delivery_from_parts(r: RawDelivery<'_>) -> Result<bongsu_domain::Delivery, Fault> {
+    let channel = word("channel", Channel::parse(r.channel))?;
+    let id = DeliveryId::parse(r.delivery_id).ok_or_else(|| Fault {
         field: "delivery_id".to_owned(),
         code: FaultCode::Invalid,
         message: "is not a UUID".to_owned(),
     })?;
-    let ordering = match r.ordering.as_deref() {
+    let ordering = match r.ordering {
         None => Ordering::Sender,
         Some(text) => word("ordering", Ordering::parse(text))?,
     };
+    let owned = |text: Option<&str>| text.map(str::to_owned);
     Ok(bongsu_domain::Delivery {
         id,
-        event_id: r.event_id,
-        sender: r.sender,
-        class: word("class", Class::parse(&r.class))?,
-        purpose: word("purpose", Purpose::parse(&r.purpose))?,
-        category: r.category,
-        recipient: r.recipient,
+        event_id: r.event_id.to_owned(),
+        sender: r.sender.to_owned(),
+        class: word("class", Class::parse(r.class))?,
+        purpose: word("purpose", Purpose::parse(r.purpose))?,
+        category: owned(r.category),
+        recipient: r.recipient.to_owned(),
         terms: RecipientTerms {
-            time_zone: r.time_zone,
-            country: r.country,
+            time_zone: owned(r.time_zone),
+            country: owned(r.country),
             night_consent: r.night_consent,
         },
         address: Address {
             channel,
-            address: r.address,
-            id: AddressId(r.address_id),
-            account: r.account,
+            address: r.address.to_owned(),
+            id: AddressId(r.address_id.to_owned()),
+            account: r.account.to_owned(),
             // A platform added by a newer fanout is no reason not to send.
-            platform: Platform::parse(&r.platform).unwrap_or(Platform::Other),
-            app: r.app,
-            registered_at: r.registered_at.map(Timestamp::from),
+            platform: Platform::parse(r.platform).unwrap_or(Platform::Other),
+            app: owned(r.app),
+            registered_at: r.registered_at.map(Timestamp),
         },
         content: r.content.into(),
-        content_hash: ContentHash::parse(&r.content_hash).unwrap_or(ContentHash(0)),
+        content_hash: ContentHash::parse(r.content_hash).unwrap_or(ContentHash(0)),
         step: r.step,
-        accepted_at: r.accepted_at.into(),
-        expires_at: r.expires_at.into(),
+        accepted_at: Timestamp(r.accepted_at),
+        expires_at: Timestamp(r.expires_at),
         ordering,
-        collapse_key: r.collapse_key,
-        on_uncertain: word("on_uncertain", OnUncertain::parse(&r.on_uncertain))?,
-        campaign_id: r.campaign_id,
-        replay_id: r.replay_id,
+        collapse_key: owned(r.collapse_key),
+        on_uncertain: word("on_uncertain", OnUncertain::parse(r.on_uncertain))?,
+        campaign_id: owned(r.campaign_id),
+        replay_id: owned(r.replay_id),
         labels: r.labels,
     })
 }
@@ -161,31 +198,31 @@ pub struct Ending<'a> {
     pub worker_id: &'a str,
 }
 
-/// The outcome receipt of a delivery.
+/// The outcome receipt of a delivery, borrowed from it: one is written per delivery.
 #[must_use]
-pub fn outcome_receipt(
-    d: &bongsu_domain::Delivery,
-    source: Source<'_>,
-    ending: Ending<'_>,
-) -> Receipt {
-    Receipt {
-        kind: "outcome".to_owned(),
+pub fn outcome_receipt<'a>(
+    d: &'a bongsu_domain::Delivery,
+    source: Source<'a>,
+    ending: Ending<'a>,
+) -> OutcomeReceipt<'a> {
+    OutcomeReceipt {
+        kind: "outcome",
         receipt_id: OutcomeId::of(d.id).to_string(),
         delivery_id: Some(d.id.to_string()),
-        event_id: d.event_id.clone(),
-        sender: d.sender.clone(),
-        class: d.class.as_str().to_owned(),
-        purpose: d.purpose.as_str().to_owned(),
-        category: d.category.clone(),
-        channel: Some(d.address.channel.as_str().to_owned()),
-        account: Some(d.address.account.clone()),
-        recipient: Some(d.recipient.clone()),
-        address_id: Some(d.address.id.0.clone()),
-        platform: Some(d.address.platform.as_str().to_owned()),
-        app: d.address.app.clone(),
+        event_id: &d.event_id,
+        sender: &d.sender,
+        class: d.class.as_str(),
+        purpose: d.purpose.as_str(),
+        category: d.category.as_deref(),
+        channel: Some(d.address.channel.as_str()),
+        account: Some(&d.address.account),
+        recipient: Some(&d.recipient),
+        address_id: Some(&d.address.id.0),
+        platform: Some(d.address.platform.as_str()),
+        app: d.address.app.as_deref(),
         registered_at: d.address.registered_at.map(Into::into),
-        outcome: ending.settled.outcome.as_str().to_owned(),
-        reason: ending.settled.reason.as_str().to_owned(),
+        outcome: ending.settled.outcome.as_str(),
+        reason: ending.settled.reason.as_str(),
         detail: None,
         attempts: i32::try_from(ending.attempts).unwrap_or(i32::MAX),
         at: ending.at.into(),
@@ -193,17 +230,17 @@ pub fn outcome_receipt(
         expires_at: Some(d.expires_at.into()),
         content_hash: d.content_hash.to_hex(),
         step: d.step,
-        origin: "event".to_owned(),
-        campaign_id: d.campaign_id.clone(),
+        origin: "event",
+        campaign_id: d.campaign_id.as_deref(),
         schedule_id: None,
-        replay_id: d.replay_id.clone(),
+        replay_id: d.replay_id.as_deref(),
         possible_duplicate: ending.possible_duplicate,
         provider_reference: None,
-        worker_id: Some(ending.worker_id.to_owned()),
-        source_topic: Some(source.topic.to_owned()),
+        worker_id: Some(ending.worker_id),
+        source_topic: Some(source.topic),
         source_partition: Some(source.partition),
         source_offset: Some(source.offset),
-        labels: d.labels.clone(),
+        labels: &d.labels,
     }
 }
 

@@ -10,16 +10,19 @@ pub mod control;
 pub mod convert;
 pub mod frame;
 pub mod headers;
+mod hot;
 pub mod lookup;
 pub mod millis;
+pub mod outcome;
 pub mod records;
 pub mod topics;
 
 pub use check::{check_event, parse_json_event};
-pub use codec::{AvroRecord, Codec, DecodeError, EncodeError, Framing};
+pub use codec::{AvroRecord, Codec, DecodeError, DeliveryError, EncodeError, Framing};
 pub use frame::SchemaRef;
 pub use lookup::{NoLookup, SchemaLookup, learn_missing};
 pub use millis::Millis;
+pub use outcome::OutcomeReceipt;
 pub use records::{
     AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
 };

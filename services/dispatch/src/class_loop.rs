@@ -133,6 +133,7 @@ impl ClassLoop {
         let mut tick = tokio::time::interval(self.limits.commit_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let room = Arc::clone(&self.shared.room);
+        let mut switch = self.shared.switch.clone();
         loop {
             tokio::select! {
                 biased;
@@ -167,6 +168,7 @@ impl ClassLoop {
                 }
                 _ = tick.tick() => self.tick(),
                 () = room.notified() => self.resume_where_room(),
+                () = switch.changed() => self.tell_of_stops().await,
                 event = self.consumer.next() => self.meet(event).await?,
             }
         }
@@ -299,8 +301,15 @@ impl ClassLoop {
             let (open, bytes) = partition.load.get();
             let full = open >= self.limits.window_records || bytes >= share;
             if full && !partition.paused {
-                partition.paused = true;
-                self.consumer.pause(std::slice::from_ref(&tp));
+                // Half of it must be free before it is read on: often enough for speed, rarely enough
+                // for the consumer, which throws away what it has fetched at every pause.
+                partition
+                    .load
+                    .tell_at(self.limits.window_records / 2, share / 2);
+                if !partition.load.has_room() {
+                    partition.paused = true;
+                    self.consumer.pause(std::slice::from_ref(&tp));
+                }
             }
         }
     }
@@ -311,16 +320,10 @@ impl ClassLoop {
         self.limits.window_bytes / self.partitions.len().max(1)
     }
 
-    /// Reads on where half of the window is free: often enough for speed, rarely enough for the
-    /// consumer, which throws away what it has fetched at every pause.
+    /// Reads on where half of the window is free.
     fn resume_where_room(&mut self) {
-        let share = self.share();
         for (tp, partition) in &mut self.partitions {
-            if !partition.paused {
-                continue;
-            }
-            let (open, bytes) = partition.load.get();
-            if open <= self.limits.window_records / 2 && bytes <= share / 2 {
+            if partition.paused && partition.load.has_room() {
                 partition.paused = false;
                 self.consumer.resume(std::slice::from_ref(tp));
             }
@@ -340,6 +343,13 @@ impl ClassLoop {
         }
         self.ask_reports();
         self.ask_ends();
+    }
+
+    /// Wakes every owner: what was stopped may go.
+    async fn tell_of_stops(&mut self) {
+        for (tp, partition) in &self.partitions {
+            send(&partition.commands, tp, Command::Look).await;
+        }
     }
 
     /// Asks every owner what may be committed.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bongsu_domain::{Delivery, Timestamp};
-use bongsu_schemas::convert::delivery_from_record;
-use bongsu_schemas::{Codec, DecodeError, SchemaRef};
+use bongsu_schemas::{Codec, DecodeError, DeliveryError, SchemaRef};
 use bongsu_stream::port::Record;
 
 /// What became of a record.
@@ -24,13 +23,15 @@ pub fn read(codec: &Codec, record: &Record) -> Intake {
     let Some(value) = record.value.as_deref() else {
         return Intake::Unreadable("unreadable", "the record has no value".to_owned());
     };
-    match codec.decode::<bongsu_schemas::Delivery>(value) {
-        Err(DecodeError::UnknownSchema(reference)) => Intake::NeedsSchema(reference),
-        Err(error) => Intake::Unreadable("unreadable", error.to_string()),
-        Ok(raw) => match delivery_from_record(raw) {
-            Err(fault) => Intake::Unreadable("invalid_delivery", fault.to_string()),
-            Ok(delivery) => Intake::Delivery(Arc::new(delivery)),
-        },
+    match codec.decode_delivery(value) {
+        Ok(delivery) => Intake::Delivery(Arc::new(delivery)),
+        Err(DeliveryError::Decode(DecodeError::UnknownSchema(reference))) => {
+            Intake::NeedsSchema(reference)
+        }
+        Err(DeliveryError::Decode(error)) => Intake::Unreadable("unreadable", error.to_string()),
+        Err(DeliveryError::Fault(fault)) => {
+            Intake::Unreadable("invalid_delivery", fault.to_string())
+        }
     }
 }
 

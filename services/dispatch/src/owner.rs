@@ -15,19 +15,20 @@ mod parking;
 mod shared;
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_domain::{Delivery, Timestamp};
 use bongsu_policy::{Nights, Packing, Sequencer};
 use bongsu_schemas::SchemaRef;
-use bongsu_stream::port::{Committed, Record};
+use bongsu_stream::port::{Answer, Answers, Committed, Record};
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 pub use self::attempts::ATTEMPT_GRACE;
 use self::attempts::{Attempted, Jitter};
@@ -43,12 +44,13 @@ use crate::guard::Guard;
 use crate::journal::Source;
 use crate::metrics::Share;
 use crate::pacing::Subject;
+use crate::receipts::Ended;
 use crate::restore::Restored;
 
 /// Finished futures taken in one go before new work is looked at.
 const BURST: usize = 64;
-/// How often a lease that does not hold is looked at again.
-const LEASE_AGAIN: Duration = Duration::from_millis(50);
+/// How often a lease that does not hold is looked at again, milliseconds.
+const LEASE_AGAIN_MS: i64 = 50;
 
 /// What the class loop asks of an owner, in order.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub enum Command {
         /// Receipts sent by then.
         sent: u64,
     },
+    /// What is stopped has changed: look at what waits.
+    Look,
     /// Start nothing new, finish what is under way, then end.
     Drain,
 }
@@ -116,6 +120,8 @@ struct Pending {
     failures: u32,
     /// Its first attempt failed then, milliseconds; 0 when none has.
     failing_since: i64,
+    /// How it ended, once it has.
+    ended: Option<Ended>,
 }
 
 impl Pending {
@@ -144,7 +150,12 @@ pub struct Owner {
     backlog: VecDeque<Record>,
     schema: Option<BoxFuture<'static, (SchemaRef, Result<(), String>)>>,
     attempts: FuturesUnordered<BoxFuture<'static, Attempted>>,
+    /// Receipts and dead letters whose answer is a future's.
     receipts: FuturesUnordered<BoxFuture<'static, Acknowledged>>,
+    /// Where the producer answers to the others, how many it owes, and those that were taken.
+    answers: Arc<Answers>,
+    unanswered: usize,
+    taken: Vec<Answer>,
     permit: Option<BoxFuture<'static, Option<Permit>>>,
     switch: StopSwitch,
     nights: Nights,
@@ -162,6 +173,9 @@ pub struct Owner {
     now: i64,
     /// Whether the lease held at the begin of this turn.
     leased: bool,
+    /// Rings when something is due, and when that is, milliseconds.
+    timer: Pin<Box<Sleep>>,
+    rings_at: i64,
     /// Which source is asked first, in turn.
     first: Source,
     draining: bool,
@@ -170,6 +184,7 @@ pub struct Owner {
 }
 
 enum Wake {
+    Answered,
     Command(Option<Command>),
     Acknowledged(Acknowledged),
     Attempted(Attempted),
@@ -178,8 +193,6 @@ enum Wake {
     Parked(parking::Wake),
     Notes(NotesWake),
     Timer,
-    /// What is stopped has changed.
-    Stops,
     /// A place at the provider is free again.
     Freed,
 }
@@ -215,6 +228,9 @@ impl Owner {
             schema: None,
             attempts: FuturesUnordered::new(),
             receipts: FuturesUnordered::new(),
+            answers: Arc::default(),
+            unanswered: 0,
+            taken: Vec::new(),
             permit: None,
             switch,
             nights,
@@ -232,6 +248,8 @@ impl Owner {
             sent: 0,
             now: 0,
             leased: false,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings_at: i64::MAX,
             first: Source::Main,
             draining: false,
             last_note: false,
@@ -257,30 +275,14 @@ impl Owner {
                 self.last_note = true;
                 self.write_checkpoint();
             }
-            self.publish_status();
             let wake = self.wake().await;
             self.look_at_clock();
             match wake {
                 Wake::Command(Some(command)) => self.obey(command),
                 Wake::Command(None) => self.draining = true,
-                Wake::Acknowledged(ack) => {
-                    self.acknowledge(ack)?;
-                    for _ in 0..BURST {
-                        let Some(Some(ack)) = self.receipts.next().now_or_never() else {
-                            break;
-                        };
-                        self.acknowledge(ack)?;
-                    }
-                }
-                Wake::Attempted(done) => {
-                    self.judge(done);
-                    for _ in 0..BURST {
-                        let Some(Some(done)) = self.attempts.next().now_or_never() else {
-                            break;
-                        };
-                        self.judge(done);
-                    }
-                }
+                Wake::Answered => self.take_answers()?,
+                Wake::Acknowledged(ack) => self.acknowledge(ack)?,
+                Wake::Attempted(done) => self.judge(done),
                 Wake::Permit(permit) => {
                     if let Some(permit) = permit {
                         self.start_with(permit);
@@ -289,10 +291,32 @@ impl Owner {
                 Wake::Schema(reference, learned) => self.schema_answered(reference, learned),
                 Wake::Parked(wake) => self.parked(wake)?,
                 Wake::Notes(wake) => self.noted(wake)?,
-                Wake::Timer | Wake::Stops => {}
+                Wake::Timer => self.publish_status(),
                 Wake::Freed => self.wake_groups(),
             }
+            self.take_what_is_ready()?;
         }
+    }
+
+    /// Takes what else has ended or come meanwhile: one turn of the loop serves it all.
+    fn take_what_is_ready(&mut self) -> Result<(), DispatchError> {
+        if self.unanswered > 0 {
+            self.answers.take(&mut self.taken);
+            self.take_answers()?;
+        }
+        for _ in 0..BURST {
+            let Some(Some(ack)) = self.receipts.next().now_or_never() else {
+                break;
+            };
+            self.acknowledge(ack)?;
+        }
+        for _ in 0..BURST {
+            let Some(Some(done)) = self.attempts.next().now_or_never() else {
+                break;
+            };
+            self.judge(done);
+        }
+        Ok(())
     }
 
     fn look_at_clock(&mut self) {
@@ -304,19 +328,25 @@ impl Owner {
     fn is_drained(&self) -> bool {
         self.draining
             && self.attempts.is_empty()
-            && self.receipts.is_empty()
+            && self.is_receipted()
             && self.lane.is_quiet()
             && self.notes.is_quiet()
     }
 
+    /// Whether every receipt that was sent is acknowledged.
+    fn is_receipted(&self) -> bool {
+        self.receipts.is_empty() && self.unanswered == 0
+    }
+
     /// Every branch is cancel safe: streams and boxed futures keep their state, `recv` loses nothing.
     async fn wake(&mut self) -> Wake {
-        let due = self.next_due();
+        let timed = self.set_timer();
         let waits = self.has_waiting_group();
         let permit = self.permit.as_mut();
         let schema = self.schema.as_mut();
         let wake = tokio::select! {
             biased;
+            () = answered(&self.answers, &mut self.taken), if self.unanswered > 0 => Wake::Answered,
             Some(ack) = self.receipts.next(), if !self.receipts.is_empty() => Wake::Acknowledged(ack),
             Some(done) = self.attempts.next(), if !self.attempts.is_empty() => Wake::Attempted(done),
             wake = self.lane.next() => Wake::Parked(wake),
@@ -324,33 +354,45 @@ impl Owner {
             command = self.commands.recv(), if !self.draining => Wake::Command(command),
             permit = maybe(permit) => Wake::Permit(permit),
             (reference, learned) = maybe(schema) => Wake::Schema(reference, learned),
-            () = self.switch.changed(), if !self.draining => Wake::Stops,
             () = self.shared.pacing.freed(), if !self.draining && waits => Wake::Freed,
-            () = sleep_until(due), if !self.draining => Wake::Timer,
+            () = self.timer.as_mut(), if timed => Wake::Timer,
         };
         match wake {
             Wake::Permit(_) => self.permit = None,
             Wake::Schema(..) => self.schema = None,
-            Wake::Command(_)
+            Wake::Answered
+            | Wake::Command(_)
             | Wake::Acknowledged(_)
             | Wake::Attempted(_)
             | Wake::Parked(_)
             | Wake::Notes(_)
             | Wake::Timer
-            | Wake::Stops
             | Wake::Freed => {}
         }
         wake
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    /// Sets the timer to the next moment at which something is due; false when there is none. A timer
+    /// that rings earlier than that stays: setting it costs more than a turn for nothing.
+    fn set_timer(&mut self) -> bool {
+        let Some(due) = self.next_due().filter(|_| !self.draining) else {
+            return false;
+        };
+        if self.rings_at > due || self.timer.is_elapsed() {
+            self.rings_at = due;
+            self.timer.as_mut().reset(self.shared.clock.instant_of(due));
+        }
+        true
+    }
+
+    /// The next moment at which something is due, milliseconds.
+    fn next_due(&self) -> Option<i64> {
         let now = self.now;
         let sequencers = self.sequencers.as_ref()?;
         let timer = sequencers.iter().filter_map(|s| s.next_timer(now)).min();
-        let due = timer.map(|at| self.shared.clock.instant_of(at));
         let unleased = !self.leased && sequencers.iter().any(|s| s.has_ready(now));
-        let again = unleased.then(|| Instant::now() + LEASE_AGAIN);
-        [due, again].into_iter().flatten().min()
+        let again = unleased.then_some(now + LEASE_AGAIN_MS);
+        [timer, again].into_iter().flatten().min()
     }
 
     fn obey(&mut self, command: Command) {
@@ -360,9 +402,10 @@ impl Owner {
             Command::Report(answer) => self.report(answer),
             Command::Committed { reach } => self.reach = self.reach.max(reach),
             Command::Foreign { ended, until } => self.foreign(&ended, until),
+            Command::Look => {}
             Command::ForeignDone => self.notes.following = None,
             Command::ResultsEnd { end, sent } => {
-                if sent == self.sent && self.receipts.is_empty() {
+                if sent == self.sent && self.is_receipted() {
                     self.notes.known_results = self.notes.known_results.max(end);
                 }
             }
@@ -400,7 +443,7 @@ impl Owner {
         let status = Status {
             last: None,
             sent: self.sent,
-            quiet: self.receipts.is_empty(),
+            quiet: self.is_receipted(),
             stalled: self.is_stalled(),
         };
         self.status.send_if_modified(|known| {
@@ -458,16 +501,14 @@ impl Owner {
     }
 }
 
+/// Waits for answers, which are in `taken` then. Cancel safe: nothing is taken before it is ready.
+async fn answered(answers: &Answers, taken: &mut Vec<Answer>) {
+    std::future::poll_fn(|context| answers.poll_take(context, taken)).await;
+}
+
 async fn maybe<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

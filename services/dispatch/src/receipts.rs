@@ -8,9 +8,10 @@ use bongsu_schemas::convert::{Ending, Source, outcome_receipt};
 use bongsu_schemas::{Codec, EncodeError, headers};
 use bongsu_stream::error::{ErrorClass, ProduceError};
 use bongsu_stream::port::{Headers, Outgoing, Producer, Record};
+use bytes::Bytes;
 
 /// Pause before a record is sent again that Kafka did not acknowledge.
-const SEND_AGAIN: Duration = Duration::from_millis(100);
+pub const SEND_AGAIN: Duration = Duration::from_millis(100);
 
 /// How a delivery ended, before its receipt is written.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +34,12 @@ pub struct Ended {
 pub fn outcome_record(
     codec: &Codec,
     results: &Arc<str>,
-    source: &Where,
+    source: &Record,
     delivery: &Delivery,
     ended: Ended,
     worker_id: &str,
 ) -> Result<Outgoing, EncodeError> {
-    let receipt = outcome_receipt(
+    let mut receipt = outcome_receipt(
         delivery,
         Source {
             topic: &source.topic,
@@ -53,49 +54,31 @@ pub fn outcome_record(
             worker_id,
         },
     );
-    let mut out = Headers::default()
+    let value = codec.encode_outcome(&receipt)?;
+    let id = receipt.delivery_id.take().unwrap_or_default();
+    let mut out = Headers(Vec::with_capacity(5))
         .with(headers::KIND, "outcome")
-        .with(headers::DELIVERY_ID, delivery.id.to_string())
+        .with(headers::DELIVERY_ID, id)
         .with(headers::SOURCE_TOPIC, source.topic.as_bytes().to_vec())
         .with(headers::SOURCE_OFFSET, source.offset.to_string());
-    if let Some(trace) = &source.traceparent {
+    // Trace context is passed on untouched.
+    if let Some(trace) = source.headers.value(headers::TRACEPARENT) {
         out = out.with(headers::TRACEPARENT, trace.clone());
     }
     Ok(Outgoing {
         topic: Arc::clone(results),
         partition: source.partition,
-        key: Some(delivery.sender.clone().into()),
-        value: Some(codec.encode(&receipt)?),
+        key: Some(key_of(source, delivery)),
+        value: Some(value),
         headers: out,
     })
 }
 
-/// Where a delivery came from.
-#[derive(Debug, Clone)]
-pub struct Where {
-    /// Its topic.
-    pub topic: Arc<str>,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Its trace context, passed on untouched.
-    pub traceparent: Option<bytes::Bytes>,
-}
-
-impl Where {
-    /// The place of a record.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        Self {
-            topic: Arc::clone(&record.topic),
-            partition: record.partition,
-            offset: record.offset,
-            traceparent: record
-                .headers
-                .get(headers::TRACEPARENT)
-                .map(bytes::Bytes::copy_from_slice),
-        }
+/// The sender, which is the record's own key unless somebody spread it over partitions.
+fn key_of(source: &Record, delivery: &Delivery) -> Bytes {
+    match &source.key {
+        Some(key) if **key == *delivery.sender.as_bytes() => key.clone(),
+        _ => Bytes::copy_from_slice(delivery.sender.as_bytes()),
     }
 }
 

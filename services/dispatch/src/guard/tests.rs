@@ -5,10 +5,10 @@ use bongsu_runtime::Metrics;
 use bongsu_schemas::convert::delivery_from_record;
 use bongsu_schemas::{NoLookup, records};
 use bongsu_stream::local::LocalCluster;
-use bongsu_stream::port::TopicSpec;
+use bongsu_stream::port::{Headers, TopicSpec};
 
 use super::*;
-use crate::receipts::{Ended, Where, outcome_record};
+use crate::receipts::{Ended, outcome_record};
 
 const NOW: Timestamp = Timestamp(1_760_000_000_000);
 
@@ -150,11 +150,14 @@ impl Results {
     }
 
     async fn ended(&self, topic: &str, partition: i32, delivery: &Delivery, attempts: u32) {
-        let source = Where {
+        let source = Record {
             topic: topic.into(),
             partition,
             offset: 0,
-            traceparent: None,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: Headers::default(),
         };
         let ended = Ended {
             settled: Settled::ACCEPTED,

@@ -167,6 +167,7 @@ impl Owner {
                 times: Times::taken_in(now),
                 failures: 0,
                 failing_since: 0,
+                ended: None,
             },
         };
         let Some(sequencer) = self.sequencer(source) else {

@@ -1,25 +1,43 @@
 //! Ends: receipts and dead letters on their way to Kafka, and what their acknowledgement frees.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bongsu_domain::{Settled, Timestamp};
 use bongsu_stream::dead_letters::dead_letter;
-use bongsu_stream::error::ProduceError;
+use bongsu_stream::error::{ErrorClass, ProduceError};
 use bongsu_stream::port::Record;
+use futures_util::FutureExt;
 
 use super::Owner;
 use super::admission::{Taken, TakenIn};
 use crate::error::DispatchError;
 use crate::journal::Source;
 use crate::lane::Progress;
-use crate::receipts::{Ended, Where, outcome_record, send_until_acknowledged};
+use crate::receipts::{Ended, SEND_AGAIN, outcome_record, send_until_acknowledged};
 
 /// Kafka's answer to a receipt or a dead letter.
 pub(super) struct Acknowledged {
     source: Source,
     offset: i64,
-    /// Offset in `results`; none for a dead letter.
-    result: Result<Option<i64>, ProduceError>,
+    /// Whether it is a dead letter.
+    letter: bool,
+    /// Offset in its topic.
+    result: Result<i64, ProduceError>,
+}
+
+/// A receipt's ticket: its offset, and in the lowest bit its source.
+const fn ticket_of(source: Source, offset: i64) -> u64 {
+    (offset.cast_unsigned() << 1) | source.index() as u64
+}
+
+const fn of_ticket(ticket: u64) -> (Source, i64) {
+    let source = if ticket & 1 == 0 {
+        Source::Main
+    } else {
+        Source::Lane
+    };
+    (source, (ticket >> 1).cast_signed())
 }
 
 impl Owner {
@@ -67,13 +85,11 @@ impl Owner {
         self.shared.metrics.dead_lettered(reason);
         let producer = Arc::clone(&self.shared.producer);
         self.receipts.push(Box::pin(async move {
-            let result = send_until_acknowledged(producer, letter)
-                .await
-                .map(|_| None);
             Acknowledged {
                 source,
                 offset,
-                result,
+                letter: true,
+                result: send_until_acknowledged(producer, letter).await,
             }
         }));
     }
@@ -93,7 +109,7 @@ impl Owner {
             return;
         };
         let attempts = sequencer.attempts(offset);
-        let Some(pending) = sequencer.payload(offset) else {
+        let Some(pending) = sequencer.payload_mut(offset) else {
             return;
         };
         let Some(delivery) = pending.delivery.as_ref() else {
@@ -114,54 +130,113 @@ impl Owner {
             delivery.address.app.as_deref(),
             pending.times.parts(pending.record.timestamp, now),
         );
+        pending.ended = Some(ended);
+        self.sent += 1;
+        self.send_receipt(source, offset, Duration::ZERO);
+    }
+
+    /// Sends a receipt after a pause. Without one it is queued before this returns, so that receipts
+    /// keep the order in which deliveries ended.
+    fn send_receipt(&mut self, source: Source, offset: i64, pause: Duration) {
+        let shared = &self.shared;
+        let pending = self
+            .sequencers
+            .as_ref()
+            .and_then(|s| s[source.index()].payload(offset));
+        let Some((pending, delivery, ended)) =
+            pending.and_then(|p| Some((p, p.delivery.as_ref()?, p.ended?)))
+        else {
+            return;
+        };
         let record = outcome_record(
             &shared.codec,
             &shared.sources.results,
-            &Where::of(&pending.record),
+            &pending.record,
             delivery,
             ended,
             &shared.worker_id,
         );
-        let producer = Arc::clone(&shared.producer);
-        self.sent += 1;
-        self.receipts.push(match record {
-            Ok(record) => {
-                // Queued now, so that receipts keep the order in which deliveries ended.
-                let first = producer.send(record.clone());
-                Box::pin(async move {
-                    let result = match first.await {
-                        Ok(at) => Ok(at),
-                        Err(_) => send_until_acknowledged(producer, record).await,
-                    };
-                    Acknowledged {
-                        source,
-                        offset,
-                        result: result.map(Some),
-                    }
-                })
+        let sent = match record {
+            Ok(record) if pause.is_zero() => {
+                let ticket = ticket_of(source, offset);
+                let sent = shared.producer.send_for(record, ticket, &self.answers);
+                self.unanswered += usize::from(sent.is_none());
+                sent
             }
-            Err(error) => Box::pin(std::future::ready(Acknowledged {
-                source,
-                offset,
-                result: Err(ProduceError::Refused {
+            Ok(record) => {
+                let producer = Arc::clone(&shared.producer);
+                Some(
+                    async move {
+                        tokio::time::sleep(pause).await;
+                        producer.send(record).await
+                    }
+                    .boxed(),
+                )
+            }
+            Err(error) => Some(
+                std::future::ready(Err(ProduceError::Refused {
                     topic: shared.sources.results.to_string(),
                     reason: error.to_string(),
-                }),
-            })),
-        });
+                }))
+                .boxed(),
+            ),
+        };
+        if let Some(sent) = sent {
+            self.receipts.push(Box::pin(async move {
+                Acknowledged {
+                    source,
+                    offset,
+                    letter: false,
+                    result: sent.await,
+                }
+            }));
+        }
     }
 
-    pub(super) fn acknowledge(&mut self, ack: Acknowledged) -> Result<(), DispatchError> {
-        let results_offset = ack.result?;
-        if let Some(at) = results_offset {
-            self.notes.known_results = self.notes.known_results.max(at + 1);
+    /// Takes what Kafka has answered.
+    pub(super) fn take_answers(&mut self) -> Result<(), DispatchError> {
+        let mut answers = std::mem::take(&mut self.taken);
+        self.unanswered -= answers.len();
+        for (ticket, result) in answers.drain(..) {
+            let (source, offset) = of_ticket(ticket);
+            self.acknowledge(Acknowledged {
+                source,
+                offset,
+                letter: false,
+                result,
+            })?;
         }
-        let Some(sequencer) = self.sequencer(ack.source) else {
+        self.taken = answers;
+        Ok(())
+    }
+
+    /// What Kafka did not acknowledge is sent again: a second copy has the same receipt id, and
+    /// readers upsert. What it never will ends the owner, for the promise is broken otherwise.
+    pub(super) fn acknowledge(&mut self, ack: Acknowledged) -> Result<(), DispatchError> {
+        let Acknowledged {
+            source,
+            offset,
+            letter,
+            result,
+        } = ack;
+        match result {
+            Ok(at) if !letter => {
+                self.notes.known_results = self.notes.known_results.max(at + 1);
+            }
+            Ok(_) => {}
+            Err(error) if error.class() == ErrorClass::Transient => {
+                tracing::warn!(%error, "a receipt was not acknowledged and is sent again");
+                self.send_receipt(source, offset, SEND_AGAIN);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let Some(sequencer) = self.sequencer(source) else {
             return Ok(());
         };
-        let key = sequencer.key_of(ack.offset);
-        if let Some(pending) = sequencer.acknowledge(ack.offset) {
-            self.left(ack.source, ack.offset, key, pending.bytes);
+        let key = sequencer.key_of(offset);
+        if let Some(pending) = sequencer.acknowledge(offset) {
+            self.left(source, offset, key, pending.bytes);
         }
         Ok(())
     }
@@ -187,6 +262,8 @@ impl Owner {
 
     pub(super) fn unload(&self, bytes: usize) {
         self.load.remove(bytes);
-        self.shared.room.notify_one();
+        if self.load.is_free() {
+            self.shared.room.notify_one();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the owners of a class share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
@@ -23,6 +23,10 @@ use crate::restore::Sources;
 pub struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// While the partition is paused: what it must fall to before it is read on.
+    room_records: AtomicUsize,
+    room_bytes: AtomicUsize,
+    paused: AtomicBool,
 }
 
 impl Load {
@@ -33,8 +37,32 @@ impl Load {
     }
 
     pub(super) fn remove(&self, bytes: usize) {
-        self.records.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.records.fetch_sub(1, Ordering::SeqCst);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// The partition is paused until no more than so many records and bytes are left. Ask
+    /// [`Load::has_room`] afterwards: they may have left already.
+    pub fn tell_at(&self, records: usize, bytes: usize) {
+        self.room_records.store(records, Ordering::Relaxed);
+        self.room_bytes.store(bytes, Ordering::Relaxed);
+        self.paused.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the partition was paused and has room now; says so once.
+    pub fn has_room(&self) -> bool {
+        let free = self.is_free();
+        if free {
+            self.paused.store(false, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// Whether it is paused and has room.
+    pub(super) fn is_free(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+            && self.records.load(Ordering::SeqCst) <= self.room_records.load(Ordering::Relaxed)
+            && self.bytes.load(Ordering::SeqCst) <= self.room_bytes.load(Ordering::Relaxed)
     }
 
     /// Records and bytes now.
