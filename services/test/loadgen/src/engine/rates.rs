@@ -19,6 +19,21 @@ pub(crate) fn goodput(seen: &[Seen], from_us: u64, to_us: u64) -> f64 {
     taken * 1e6 / micros.max(1.0)
 }
 
+/// The same of each worker, in the order in which they were first seen.
+pub(crate) fn goodput_per_worker(seen: &[Seen], from_us: u64, to_us: u64) -> Vec<f64> {
+    let workers = seen.iter().map(|s| s.worker + 1).max().unwrap_or(0);
+    (0..workers)
+        .map(|worker| {
+            let its: Vec<Seen> = seen
+                .iter()
+                .copied()
+                .filter(|s| s.worker == worker)
+                .collect();
+            goodput(&its, from_us, to_us)
+        })
+        .collect()
+}
+
 /// The share of the requests between two moments that were answered 429.
 pub(crate) fn share_throttled(seen: &[Seen], from_us: u64, to_us: u64) -> f64 {
     let all = between(seen, from_us, to_us);
@@ -84,6 +99,8 @@ mod tests {
     fn goodput_and_the_share_of_429_are_those_of_the_window() {
         let all = stream(0, 10_000, 1_000);
         assert!((goodput(&all, 2_000_000, 6_000_000) - 90.0).abs() < 0.1);
+        let one_worker = goodput_per_worker(&all, 2_000_000, 6_000_000);
+        assert_eq!(one_worker, [goodput(&all, 2_000_000, 6_000_000)]);
         assert!((share_throttled(&all, 2_000_000, 6_000_000) - 0.1).abs() < 0.001);
         assert_eq!(share_throttled(&all, 20_000_000, 30_000_000), 0.0);
     }

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use crate::engine::drill::{Drill, Finished, RTT_MS, Run, deliveries};
 use crate::engine::profile::Profile;
-use crate::engine::rates::{goodput, most_in_a_second, reached_after, share_throttled};
+use crate::engine::rates::{
+    goodput, goodput_per_worker, most_in_a_second, reached_after, share_throttled,
+};
 use crate::engine::row::Row;
 use crate::load::wall_us;
 
@@ -81,7 +83,8 @@ pub(crate) async fn unknown_limit(
 ) -> anyhow::Result<Row> {
     let times = times(drill);
     let seconds = times.warm_up + times.measured;
-    let most = deliveries(RATE, seconds * 1.2) + deliveries(BURST, 1.0);
+    // Workers never share quite equally, and one that runs dry says nothing about pacing.
+    let most = deliveries(RATE, seconds * 2.0) + deliveries(BURST, 1.0);
     let plan = bucket(RATE, retry_after_ms);
     let (run, begun_us) = crowd(drill, &plan, &Profile::one_receiver(), workers, most).await?;
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -95,6 +98,10 @@ pub(crate) async fn unknown_limit(
     row.add("workers", &workers);
     row.add("goodput_per_second", &taken);
     row.add("share_429", &throttled);
+    row.add(
+        "goodput_per_worker",
+        &goodput_per_worker(&finished.log.seen, from, to),
+    );
     row.add(
         "goodput_in_the_warm_up",
         &goodput(&finished.log.seen, begun_us, from),
