@@ -84,6 +84,9 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
             running.url(),
             running.url()
         ));
+        if let Some(address) = running.smtp_address() {
+            say(&format!("  SMTP on {address}"));
+        }
     }
     Ok(simulators.run(shutdown).await?)
 }

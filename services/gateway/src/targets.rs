@@ -157,6 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_is_known_by_its_form() {
+        let mail = |text: &str| {
+            let address = Address {
+                channel: "email".into(),
+                address: text.into(),
+                ..Address::default()
+            };
+            check(&address, false).err().map(|fault| fault.code)
+        };
+        assert_eq!(mail("Ann <ann@example.com>"), Some("invalid"));
+        assert_eq!(mail("ann@example.com\r\nBcc: e@f.g"), Some("invalid"));
+        assert_eq!(mail("ann+x@example.com"), None);
+    }
+
+    #[test]
     fn a_subscription_is_read_and_its_endpoint_checked_as_a_webhook_is() {
         let check = |endpoint: &str, auth: &str| {
             let p256dh = format!("B{}", "A".repeat(86));

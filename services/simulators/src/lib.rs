@@ -14,6 +14,7 @@ pub mod bucket;
 pub mod compare;
 mod control;
 pub mod discord;
+pub mod email;
 pub mod faults;
 pub mod fcm;
 mod later;

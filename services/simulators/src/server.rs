@@ -56,6 +56,13 @@ pub(crate) type OwnTls = Box<
         + Send,
 >;
 
+/// Serves one connection in which the server speaks first.
+pub(crate) type SpeaksFirst = Box<
+    dyn Fn(Arc<Server>, TcpStream, SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send
+        + Sync,
+>;
+
 /// What is specific to one provider.
 pub(crate) trait Twin: Any + Send + Sync {
     /// Whether the request is one of this provider's API; others are answered 404 unrecorded.
@@ -101,6 +108,12 @@ pub(crate) trait Twin: Any + Send + Sync {
     /// Answers a request that [`Twin::identify`] did not record: one that sends nothing.
     fn unrecorded(&self, _parts: &Parts, _body: &[u8], _now_us: u64) -> Answer {
         plain(StatusCode::BAD_REQUEST)
+    }
+
+    /// Serves a port of its own for a protocol in which the server speaks first: on the common port
+    /// a connection is told apart by what the client says.
+    fn speaks_first(self: Arc<Self>) -> Option<SpeaksFirst> {
+        None
     }
 
     /// Starts what it does by itself.
@@ -183,6 +196,11 @@ impl Server {
         &self.authority
     }
 
+    /// Its side of TLS.
+    pub(crate) const fn tls(&self) -> &TlsAcceptor {
+        &self.tls
+    }
+
     /// Records a request that was read whole; with its line for the log when there is one.
     pub(crate) fn record(&self, arrived: &Arrived<'_>) -> (Ticket, Option<String>) {
         let ticket = self.recorder.read(arrived);
@@ -226,6 +244,39 @@ impl Server {
         listener: TcpListener,
         shutdown: Shutdown,
     ) -> Result<(), Infallible> {
+        let talk = |server: Arc<Self>, stream, peer| server.connection(stream, peer);
+        self.accept(listener, shutdown, talk).await
+    }
+
+    /// As [`Server::serve`], for the port on which the server speaks first.
+    pub(crate) async fn serve_first(
+        self: Arc<Self>,
+        listener: TcpListener,
+        talk: SpeaksFirst,
+        shutdown: Shutdown,
+    ) -> Result<(), Infallible> {
+        let talk = |server, stream: TcpStream, peer| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+            let talked = talk(server, stream, peer);
+            async move {
+                talked.await;
+                Ok(())
+            }
+        };
+        self.accept(listener, shutdown, talk).await
+    }
+
+    async fn accept<F>(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: Shutdown,
+        talk: impl Fn(Arc<Self>, TcpStream, SocketAddr) -> F,
+    ) -> Result<(), Infallible>
+    where
+        F: Future<Output = Result<(), Infallible>> + Send + 'static,
+    {
         let mut connections = Tasks::new();
         loop {
             tokio::select! {
@@ -234,7 +285,7 @@ impl Server {
                 () = shutdown.requested() => return Ok(()),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        connections.spawn("connection", Arc::clone(&self).connection(stream, peer));
+                        connections.spawn("connection", talk(Arc::clone(&self), stream, peer));
                     }
                     Err(error) => {
                         // Out of file descriptors, most likely: closing connections mends it.
@@ -315,7 +366,7 @@ impl Server {
     }
 
     /// The plan's decision once its bucket was asked too.
-    fn limited(&self, faults: &Faults, decision: Decision, now_us: u64) -> Act {
+    pub(crate) fn limited(&self, faults: &Faults, decision: Decision, now_us: u64) -> Act {
         let Some(bucket) = faults.bucket.as_ref().filter(|_| decision.bucketed) else {
             return decision.act;
         };

@@ -16,6 +16,7 @@ use crate::assertion::{Assertion, Check, Difference};
 use crate::authority::{Authority, AuthorityError};
 use crate::compare::{Compare, Comparison, Expected};
 use crate::discord::{Discord, Limits};
+use crate::email::{Email, PORT_OFFSET, Plan as RelayPlan};
 use crate::faults::Faults;
 use crate::fcm::{self, Fcm};
 use crate::line_api::LineApi;
@@ -101,6 +102,11 @@ kinds! {
     Sendbird = "sendbird", |_, _| Ok(Arc::new(Sendbird::default()));
     /// LINE's Messaging API.
     Line = "line", |_, _| Ok(Arc::new(LineApi::default()));
+    /// A mail relay.
+    Email = "email", |instance, _| {
+        instance.email.validate().map_err(SimulatorError::Faults)?;
+        Ok(Arc::new(Email::new(instance.email.clone())))
+    };
 }
 
 impl Kind {
@@ -134,6 +140,8 @@ pub struct Instance {
     pub sms: SmsPlan,
     /// What the twin of FCM does beside.
     pub fcm: fcm::Plan,
+    /// What the mail relay does.
+    pub email: RelayPlan,
 }
 
 impl Instance {
@@ -152,6 +160,7 @@ impl Instance {
             alimtalk: DealerPlan::default(),
             sms: SmsPlan::default(),
             fcm: fcm::Plan::default(),
+            email: RelayPlan::default(),
         }
     }
 }
@@ -212,6 +221,7 @@ pub enum SimulatorError {
 pub struct Running {
     kind: Kind,
     address: SocketAddr,
+    first: Option<SocketAddr>,
     server: Arc<Server>,
 }
 
@@ -249,6 +259,11 @@ impl Running {
     #[must_use]
     pub fn authority(&self) -> &str {
         self.server.authority()
+    }
+
+    /// Where a protocol is spoken in which the server speaks first, when its provider has one.
+    pub(crate) const fn first_address(&self) -> Option<SocketAddr> {
+        self.first
     }
 
     /// The twin itself, when it is of this kind.
@@ -392,6 +407,16 @@ impl Simulators {
         }
         let listener = listen(instance.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
+        let mut first = None;
+        if let Some(talk) = Arc::clone(&twin).speaks_first() {
+            let mut at = instance.bind;
+            if at.port() != 0 {
+                at.set_port(at.port().saturating_add(PORT_OFFSET));
+            }
+            let listener = listen(at).map_err(bind)?;
+            let address = listener.local_addr().map_err(bind)?;
+            first = Some((address, listener, talk));
+        }
         let log = match &instance.log {
             Some(path) => Some(
                 crate::server::open_log(path, &mut self.tasks)
@@ -411,10 +436,16 @@ impl Simulators {
             "simulator",
             Arc::clone(&server).serve(listener, self.shutdown.child()),
         );
+        let first = first.map(|(address, listener, talk)| {
+            let served = Arc::clone(&server).serve_first(listener, talk, self.shutdown.child());
+            self.tasks.spawn("simulator", served);
+            address
+        });
         tracing::info!(kind = kind.as_str(), %address, "simulator listens");
         self.running.push(Running {
             kind,
             address,
+            first,
             server,
         });
         Ok(())

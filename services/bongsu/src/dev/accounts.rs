@@ -28,6 +28,7 @@ pub(super) fn add(
             Kind::Slack => slack(config, twin),
             Kind::Sendbird => sendbird(config, twin),
             Kind::Line => line(config, twin),
+            Kind::Email => email(config, twin)?,
         }
     }
     Ok(authority)
@@ -73,6 +74,32 @@ fn webpush(config: &mut Config) {
     };
     let accounts = &mut config.channels.webpush.accounts;
     accounts.entry("default".to_owned()).or_insert(account);
+}
+
+/// Its bounces come back to the gateway.
+fn email(config: &mut Config, twin: &Running) -> anyhow::Result<()> {
+    use bongsu_channels::email::config::{Account, Tls};
+
+    let address = twin.smtp_address().context("it has no port for SMTP")?;
+    let mut account = Account {
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls: Tls::None,
+        from: "Bongsu <bongsu@example.com>".to_owned(),
+        return_path: "bounces@example.com".to_owned(),
+        reference_secret: Secret::new("development-only"),
+        trace: true,
+        ..Account::default()
+    };
+    account.reports.secret = Secret::new("development-only");
+    twin.set_relay(bongsu_simulators::email::Plan {
+        bounce_url: format!("http://{}/v1/reports/email/default", config.gateway.listen),
+        bounce_secret: "development-only".to_owned(),
+        ..Default::default()
+    })?;
+    let accounts = &mut config.channels.email.accounts;
+    accounts.entry("default".to_owned()).or_insert(account);
+    Ok(())
 }
 
 /// Its reports come back to the gateway.

@@ -3,6 +3,7 @@
 
 mod acknowledge;
 mod description;
+mod email_reports;
 mod latency;
 mod lookups;
 mod publish;

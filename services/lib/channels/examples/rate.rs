@@ -1,4 +1,4 @@
-//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk|webpush|sms> <url>
+//! How fast a channel is, and what an attempt costs: `rate <webhook|discord|apns|alimtalk|webpush|sms|email> <url>
 //! [attempts] [in flight] [credentials]`, against a simulator in another process. The last is the
 //! directory that the APNs simulator has written.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
@@ -95,6 +95,18 @@ fn settings(base: &str) -> Settings {
         ..Default::default()
     };
     settings.sms.accounts.insert("rate".into(), account);
+    // The relay's address as a URL: smtp://127.0.0.1:2525.
+    if let Some((host, port)) = base.trim_start_matches("smtp://").rsplit_once(':') {
+        let account = bongsu_channels::email::config::Account {
+            host: host.to_owned(),
+            port: port.parse().unwrap_or(0),
+            tls: bongsu_channels::email::config::Tls::None,
+            from: "rate@example.com".to_owned(),
+            connections: 64,
+            ..Default::default()
+        };
+        settings.email.accounts.insert("rate".into(), account);
+    }
     settings
 }
 
@@ -123,6 +135,7 @@ async fn one(provider: &dyn Provider, channel: Channel, base: &str, i: u32) -> b
         "apns" => format!("{:064x}", i % 100),
         "alimtalk" | "sms" => format!("0101234{:04}", i % 10_000),
         "webpush" => bongsu_simulators::webpush::subscription(base, &(i % 100).to_string()),
+        "email" => format!("r{}@example.net", i % 100),
         // Not measured here.
         _ => return false,
     };

@@ -9,6 +9,7 @@ pub mod alimtalk;
 pub mod apns;
 pub mod client;
 pub mod discord;
+pub mod email;
 pub mod euc_kr;
 pub mod fcm;
 mod fits;
@@ -34,6 +35,7 @@ pub mod webhook;
 pub mod webpush;
 
 pub use apns::config::ApnsSettings;
+pub use email::config::EmailSettings;
 pub use limits::{Egress, Limits};
 pub use registry::{BuildError, Settings, build, too_large};
 pub use settings::{ClientSettings, HttpSettings};

@@ -11,7 +11,9 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::provider::Provider;
 use crate::settings::{ChannelSettings, HttpSettings, NamedSource, Section};
-use crate::{alimtalk, apns, discord, fcm, line, sendbird, slack, sms, telegram, webhook, webpush};
+use crate::{
+    alimtalk, apns, discord, email, fcm, line, sendbird, slack, sms, telegram, webhook, webpush,
+};
 
 /// A channel's provider cannot be made. Misconfigured: no retry helps.
 #[derive(Debug, Error)]
@@ -131,4 +133,6 @@ channels! {
     sendbird: Sendbird => HttpSettings<sendbird::config::Account>,
     /// LINE.
     line: Line => HttpSettings<line::config::Account>,
+    /// E-mail.
+    email: Email => email::config::EmailSettings,
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::channel::AddressForm;
 use crate::chat::{self, ChatError, SlackTarget, TelegramChat};
+use crate::mailbox::{Mailbox, MailboxError};
 use crate::phone::{Phone, PhoneError};
 use crate::push_target::{PushTarget, PushTargetError};
 use crate::subscription::{Subscription, SubscriptionError};
@@ -18,6 +19,9 @@ pub enum FormError {
     /// No phone number.
     #[error(transparent)]
     Phone(#[from] PhoneError),
+    /// No mailbox.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
     /// No browser's subscription.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
@@ -43,6 +47,7 @@ impl AddressForm {
             Self::DeviceToken if is_device_token(text) => same(),
             Self::DeviceToken => return Err(FormError::DeviceToken),
             Self::Phone => Phone::parse(text)?.digits().to_owned().into(),
+            Self::Mailbox => Mailbox::parse(text)?.as_str().to_owned().into(),
             Self::Subscription => String::from(Subscription::parse(text)?.endpoint).into(),
             Self::PushTarget => PushTarget::parse(text)?.normal(),
             Self::TelegramChat => TelegramChat::parse(text)?.as_str().to_owned().into(),
@@ -61,6 +66,7 @@ mod tests {
     fn what_means_the_same_is_written_the_same() {
         for (form, a, b) in [
             (AddressForm::Phone, "010-1234-5678", "+82 10 1234 5678"),
+            (AddressForm::Mailbox, "ann@Example.com", " ann@example.com"),
             (AddressForm::PushTarget, "token:abcdefgh:1", " abcdefgh:1 "),
             (AddressForm::PushTarget, "topic:/topics/news", "topic:news"),
             (AddressForm::TelegramChat, "@My_Shop", " @my_shop"),

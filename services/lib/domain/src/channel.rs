@@ -88,6 +88,8 @@ vocabulary!(
         Sendbird = "sendbird",
         /// A message of a LINE official account.
         Line = "line",
+        /// An e-mail through a relay.
+        Email = "email",
     }
 );
 
@@ -174,6 +176,8 @@ pub enum AddressForm {
     SendbirdChannel,
     /// A LINE user's, group's or room's id.
     Line,
+    /// An e-mail address.
+    Mailbox,
 }
 
 /// What is fixed of a channel before any setting: one entry per channel, here.
@@ -244,6 +248,7 @@ impl Channel {
                 paid: true,
                 ..ChannelFacts::new(AddressForm::Line, Platform::Other)
             },
+            Self::Email => ChannelFacts::new(AddressForm::Mailbox, Platform::Mail),
         }
     }
 

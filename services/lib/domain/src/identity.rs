@@ -161,7 +161,8 @@ pub struct AddressId(pub String);
 impl AddressId {
     /// Hash of (channel, account, normalised address). Normalising trims white space only, for
     /// tokens and URL paths are case sensitive; of a phone number it is the international form, so
-    /// that every way to write it is one address, and of a browser's subscription its endpoint.
+    /// that every way to write it is one address, of a browser's subscription its endpoint,
+    /// and of an e-mail address the domain's case does not count.
     #[must_use]
     pub fn derive(channel: &str, account: &str, address: &str) -> Self {
         let form = Channel::parse(channel).map(|channel| channel.facts().address);
@@ -227,6 +228,29 @@ mod tests {
         assert_eq!(sms("010-1234-5678"), sms("+82 10 1234 5678"));
         let webhook = |text| AddressId::derive("webhook", "default", text);
         assert_ne!(webhook("010-1234-5678"), webhook("+82 10 1234 5678"));
+    }
+
+    #[test]
+    fn a_subscription_is_its_endpoint_and_a_mailbox_ignores_the_case_of_its_domain() {
+        let auth = "A".repeat(22);
+        let push = |endpoint: &str, space: &str| {
+            let p256dh = format!("B{}", "A".repeat(86));
+            let text = format!(
+                r#"{{"endpoint":{space}"{endpoint}","keys":{{"p256dh":"{p256dh}","auth":"{auth}"}}}}"#
+            );
+            AddressId::derive("webpush", "default", &text)
+        };
+        assert_eq!(
+            push("https://p.example/1", ""),
+            push("https://p.example/1", " ")
+        );
+        assert_ne!(
+            push("https://p.example/1", ""),
+            push("https://p.example/2", "")
+        );
+        let mail = |text| AddressId::derive("email", "default", text);
+        assert_eq!(mail("Ann@Example.com"), mail(" Ann@example.com"));
+        assert_ne!(mail("Ann@example.com"), mail("ann@example.com"));
     }
 
     #[test]

@@ -32,6 +32,17 @@ impl Reply {
     }
 }
 
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// HTTP/1.1 without TLS.
+    Http1,
+    /// HTTP/2 over TLS, and nothing else.
+    Http2,
+    /// SMTP, and no HTTP at all.
+    Smtp,
+}
+
 /// A listening server; what it read is kept.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -43,16 +54,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that replies to every request alike, over plain HTTP/1.
     pub(crate) async fn start(reply: Reply) -> Self {
-        Self::start_with(reply, false).await
+        Self::start_with(reply, Speaks::Http1).await
     }
 
     /// Starts one that a channel can reach: over TLS and HTTP/2 where it speaks nothing else.
     pub(crate) async fn start_for(channel: Channel, reply: Reply) -> Self {
-        let http2 = crate::subject::subject(channel).http2;
-        Self::start_with(reply, http2).await
+        let speaks = crate::subject::subject(channel).speaks;
+        Self::start_with(reply, speaks).await
     }
 
-    async fn start_with(reply: Reply, http2: bool) -> Self {
+    async fn start_with(reply: Reply, speaks: Speaks) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -65,10 +76,10 @@ impl Server {
                 accepting.connections.fetch_add(1, Ordering::Relaxed);
                 let (server, reply) = (accepting.clone(), reply.clone());
                 detach("test connection", async move {
-                    if http2 {
-                        crate::http2::talk(server, stream, reply).await;
-                    } else {
-                        server.talk(stream, reply).await;
+                    match speaks {
+                        Speaks::Http1 => server.talk(stream, reply).await,
+                        Speaks::Http2 => crate::http2::talk(server, stream, reply).await,
+                        Speaks::Smtp => crate::smtp::talk(server, stream, reply).await,
                     }
                 });
             }

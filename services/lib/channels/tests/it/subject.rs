@@ -8,8 +8,8 @@ use bongsu_runtime::Secret;
 use bongsu_simulators::Simulators;
 use bongsu_simulators::webpush::subscription;
 
-use crate::server::Reply;
-use crate::{alimtalk_account, apns, apns_account, fcm, http2, sms_account, webpush};
+use crate::server::{Reply, Speaks};
+use crate::{alimtalk_account, apns, apns_account, email, fcm, http2, sms_account, webpush};
 
 /// A channel as the suites see it.
 pub(crate) struct Subject {
@@ -24,8 +24,8 @@ pub(crate) struct Subject {
     /// What a success without a readable body means: for most it is one, some say in the body
     /// whether it is.
     pub(crate) wordless: AttemptResult,
-    /// Whether it speaks TLS and HTTP/2 only.
-    pub(crate) http2: bool,
+    /// What it speaks.
+    pub(crate) speaks: Speaks,
     /// Whom a 429 concerns.
     pub(crate) throttled: ThrottleScope,
     /// Whether a 429 of the twin says how long to wait.
@@ -48,7 +48,7 @@ impl Subject {
             address,
             taken: Reply::answer(204, "", ""),
             wordless: AttemptResult::Accepted,
-            http2: false,
+            speaks: Speaks::Http1,
             throttled: ThrottleScope::Address,
             tells_wait: true,
             dedupes: false,
@@ -70,7 +70,7 @@ pub(crate) fn subject(channel: Channel) -> Subject {
             |_| "123/secret-part".to_owned(),
         ),
         Channel::Apns => Subject {
-            http2: true,
+            speaks: Speaks::Http2,
             // Apple names no time.
             tells_wait: false,
             ..Subject::new(
@@ -119,7 +119,7 @@ pub(crate) fn subject(channel: Channel) -> Subject {
             )
         },
         Channel::Fcm => Subject {
-            http2: true,
+            speaks: Speaks::Http2,
             throttled: ThrottleScope::Account,
             ..Subject::new(fcm::account, fcm::twin_account, |_| {
                 "bk3RNwTe3H0:5ec1e7_HHwgIpo".to_owned()
@@ -154,6 +154,17 @@ pub(crate) fn subject(channel: Channel) -> Subject {
                 line,
                 |settings, twins| line(settings, &twins.running()[0].url()),
                 |_| format!("U{}5ec1e7", "0a".repeat(13)),
+            )
+        },
+        Channel::Email => Subject {
+            speaks: Speaks::Smtp,
+            taken: Reply::Bytes(b"250 2.0.0 queued\r\n".to_vec()),
+            // What is no reply may have followed a mail that was taken.
+            wordless: AttemptResult::Unknown,
+            ..Subject::new(
+                |settings, base| email(settings, email::account(base)),
+                |settings, twins| email(settings, email::twin_account(twins)),
+                |_| "secret-part@example.net".to_owned(),
             )
         },
     }
@@ -202,6 +213,10 @@ pub(crate) fn line(settings: &mut Settings, base: &str) {
 fn webpush(settings: &mut Settings) {
     let accounts = &mut settings.webpush.accounts;
     accounts.insert("test".into(), webpush::account());
+}
+
+fn email(settings: &mut Settings, account: bongsu_channels::email::config::Account) {
+    settings.email.accounts.insert("test".into(), account);
 }
 
 fn webhook(settings: &mut Settings) {
