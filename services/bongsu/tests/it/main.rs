@@ -7,6 +7,7 @@
 )]
 
 mod alimtalk;
+mod channels;
 mod clients;
 mod commands;
 mod dev;

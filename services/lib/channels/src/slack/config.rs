@@ -85,7 +85,6 @@ impl Account {
 
 impl HttpAccount for Account {
     const CHANNEL: Channel = Channel::Slack;
-    const OPTIONAL: bool = true;
 
     fn complaints(&self, prefix: &str) -> Vec<Complaint> {
         let faults = [self.webhooks().err(), self.post_message().err()];
