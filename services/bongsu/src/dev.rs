@@ -2,8 +2,8 @@
 
 mod accounts;
 mod backend;
-mod demo;
 mod status;
+mod story;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use bongsu_simulators::{Kind, Settings as SimulatorSettings, Simulators};
 use crate::compose::World;
 use crate::config::{Config, Service};
 use crate::dev::backend::Backend;
-use crate::error::Broken;
-use crate::output::{complain, say, say_json};
+use crate::dev::story::{Stage, Story};
+use crate::output::{complain, say};
 use crate::{run, topics};
 
 /// The status page's port, counted from the gateway's.
@@ -47,11 +47,14 @@ pub(crate) struct DevArgs {
     /// printed at the start. 0 takes free ones.
     #[arg(long, default_value_t = 7400, value_parser = clap::value_parser!(u16).range(..=65_500))]
     port: u16,
-    /// Play a story of chat messages.
-    #[arg(long)]
+    /// Play the story `chat`.
+    #[arg(long, group = "played")]
     demo: bool,
+    /// Play a story: what goes wrong elsewhere, and here.
+    #[arg(long, value_enum, group = "played")]
+    story: Option<Story>,
     /// End after the story, with a summary; non-zero when a promise broke.
-    #[arg(long, requires = "demo")]
+    #[arg(long, requires = "played")]
     once: bool,
 }
 
@@ -127,7 +130,23 @@ async fn with_backend(
     if !json {
         places.print();
     }
-    let told = play(args, &world, &places, &simulators, shutdown, json).await;
+    let told = match args.story {
+        None if args.demo => Some(Story::Chat),
+        story => story,
+    };
+    let told = match told {
+        None => Ok(()),
+        Some(told) => {
+            let stage = Stage {
+                world: &world,
+                places: &places,
+                simulators: &simulators,
+                shutdown,
+                json,
+            };
+            story::play(told, &stage).await
+        }
+    };
     if !args.once && told.is_ok() && !shutdown.is_requested() {
         tokio::select! {
             biased;
@@ -144,30 +163,6 @@ async fn with_backend(
     services.request();
     let drained = run::wait(tasks, &services).await;
     told.and(drained)
-}
-
-async fn play(
-    args: &DevArgs,
-    world: &World,
-    places: &Places,
-    simulators: &Simulators,
-    shutdown: &Shutdown,
-    json: bool,
-) -> anyhow::Result<()> {
-    if !args.demo {
-        return Ok(());
-    }
-    let summary = demo::play(world, places, simulators, shutdown, json).await?;
-    if json {
-        say_json(&summary);
-    } else {
-        say(&summary.to_string());
-    }
-    if summary.is_clean() {
-        Ok(())
-    } else {
-        Err(Broken("a promise broke".to_owned()).into())
-    }
 }
 
 /// What a developer's installation differs in: few partitions, one copy, no keys, a database in

@@ -14,4 +14,5 @@ mod dev;
 mod pipeline_on_kafka;
 mod registry;
 mod stops_on_kafka;
+mod stories;
 mod topics_on_kafka;

@@ -6,9 +6,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::config::Mention;
-use super::form::{
-    self, CONTENT_CHARS, DESCRIPTION_CHARS, EMBEDS, EMBEDS_CHARS, TITLE_CHARS,
-};
+use super::form::{self, CONTENT_CHARS, DESCRIPTION_CHARS, EMBEDS, EMBEDS_CHARS, TITLE_CHARS};
 use crate::text::{cut, width};
 
 /// There is nothing Discord could show, or it would not take it.

@@ -1,7 +1,8 @@
-//! The retry budget: retries are at most a fifth of the requests, plus ten a second.
+//! The retry budget: retries in vain are at most a fifth of the requests, plus ten a second.
 //!
 //! When a provider fails everything, retries alone would multiply its load. Beyond the budget a
-//! retry is postponed, never dropped. Counted over the last ten seconds; eleven slots of memory.
+//! retry is postponed, never dropped; one that the provider took is given back, so that what a single
+//! hang left behind is gone in seconds. Counted over the last ten seconds.
 
 /// How long a request allows retries, in seconds.
 const SLOTS: i64 = 10;
@@ -49,7 +50,7 @@ impl RetryBudget {
         }
     }
 
-    /// Takes back what was counted at `then` and never sent.
+    /// Takes back what was counted at `then`: it was never sent, or it was no retry in vain.
     pub fn uncount(&mut self, then: i64, retry: bool) {
         let second = then.div_euclid(1_000);
         let slot = self.slot(then);

@@ -130,7 +130,14 @@ impl Account {
         let latency = now - ticket.at;
         self.concurrency.close(now, bulk, latency, answer.load());
         match answer {
-            Answer::Accepted | Answer::Refused => self.rate.accepted(now, ticket.sent, cost),
+            Answer::Accepted | Answer::Refused => {
+                // A retry that found the provider at work was no burden to spare it from: after one
+                // hang of many the rest may follow at once.
+                if ticket.ask.retry {
+                    self.budget.uncount(ticket.at, true);
+                }
+                self.rate.accepted(now, ticket.sent, cost);
+            }
             Answer::Throttled {
                 retry_after_ms,
                 scope: Scope::Account,

@@ -181,10 +181,20 @@ fn retries_beyond_the_budget_are_postponed_and_others_go() {
     let retry = Ask { retry: true, ..ASK };
     for _ in 0..100 {
         let ticket = go(&mut pacer, 0, &retry);
-        pacer.answered(0, ticket, Answer::Refused);
+        pacer.answered(0, ticket, Answer::NotProcessed);
     }
     assert_eq!(refused(&mut pacer, 0, &retry), (false, 1_000));
     let _first = go(&mut pacer, 0, &ASK);
+}
+
+#[test]
+fn a_retry_that_was_taken_is_given_back() {
+    let mut pacer = pacer(AccountLimits::default());
+    let retry = Ask { retry: true, ..ASK };
+    for _ in 0..1_000 {
+        let ticket = go(&mut pacer, 0, &retry);
+        pacer.answered(0, ticket, Answer::Accepted);
+    }
 }
 
 #[test]

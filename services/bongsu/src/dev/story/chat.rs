@@ -1,19 +1,13 @@
-//! The story of `--demo`: chat rooms whose members get every line, in order.
+//! `--demo` or `--story chat`: chat rooms whose members get every line, in order.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use bongsu_runtime::Shutdown;
-use bongsu_schemas::Receipt;
-use bongsu_simulators::{Faults, Kind, Simulators, compare::Expected};
-use bongsu_stream::port::{From, Isolation, TailRange, TopicPartition};
+use bongsu_simulators::{Faults, Kind, compare::Expected};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::compose::World;
+use super::Stage;
 use crate::dev::Places;
 use crate::output::say;
 use crate::watch;
@@ -30,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How the story ended, counted at the simulators.
 #[derive(Debug, Serialize)]
-pub(crate) struct Summary {
+pub(super) struct Summary {
     scenario: &'static str,
     events: usize,
     sent: usize,
@@ -46,7 +40,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Whether every promise held.
-    pub(crate) fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         self.lost == 0
             && self.duplicates == 0
             && self.order_violations == 0
@@ -84,16 +78,8 @@ impl std::fmt::Display for Summary {
 }
 
 /// Plays the story and waits for its last receipt.
-pub(crate) async fn play(
-    world: &World,
-    places: &Places,
-    simulators: &Simulators,
-    shutdown: &Shutdown,
-    json: bool,
-) -> anyhow::Result<Summary> {
-    let webhook = simulators
-        .get(Kind::Webhook)
-        .context("no webhook simulator")?;
+pub(super) async fn play(stage: &Stage<'_>) -> anyhow::Result<Summary> {
+    let webhook = stage.twin(Kind::Webhook)?;
     webhook.set_faults(Faults {
         latency_ms: 20,
         fail_ratio: 0.02,
@@ -102,39 +88,22 @@ pub(crate) async fn play(
         seed: 7,
         ..Faults::default()
     })?;
-    let mut follower = world
-        .cluster
-        .follow(ranges(world).await?, Isolation::Committed)?;
+    let mut receipts = stage.receipts().await?;
     let begun = Instant::now();
-    let (sent, expected) = publish(places).await?;
-    let mut outcomes = BTreeSet::new();
-    let (mut accepted, mut first_receipt_ms) = (0, 0);
-    let deadline = begun + PATIENCE;
-    while outcomes.len() < sent && !shutdown.is_requested() {
-        let records = tokio::select! {
-            biased;
-            () = shutdown.requested() => break,
-            records = tokio::time::timeout_at(deadline, follower.next()) => match records {
-                Ok(records) => records?,
-                Err(_) => break,
-            },
-        };
-        for record in records {
-            let receipt: Receipt = world
-                .codec
-                .decode(record.value.as_deref().unwrap_or_default())?;
-            if outcomes.is_empty() {
+    let (sent, expected) = publish(stage).await?;
+    let mut first_receipt_ms = 0;
+    let outcomes = receipts
+        .outcomes(sent, begun + PATIENCE, |receipt, n| {
+            if n == 0 {
                 first_receipt_ms = begun.elapsed().as_millis();
             }
-            if !json && outcomes.len() < SHOWN {
-                say(&watch::line(&receipt));
+            if !stage.json && n < SHOWN {
+                say(&watch::line(receipt));
             }
-            if outcomes.insert(receipt.receipt_id.clone()) && receipt.outcome == "accepted" {
-                accepted += 1;
-            }
-        }
-    }
+        })
+        .await?;
     let seconds = begun.elapsed().as_secs_f64();
+    let accepted = outcomes.values().filter(|r| r.outcome == "accepted");
     let report = webhook.report();
     let compared = webhook.compare(Expected::parse(expected.to_string().as_bytes())?);
     Ok(Summary {
@@ -142,7 +111,7 @@ pub(crate) async fn play(
         events: ROOMS * LINES,
         sent,
         outcomes: outcomes.len(),
-        accepted,
+        accepted: accepted.count(),
         lost: compared.lost_count,
         duplicates: report.duplicates,
         order_violations: report.order_violations,
@@ -152,26 +121,10 @@ pub(crate) async fn play(
     })
 }
 
-async fn ranges(world: &World) -> anyhow::Result<Vec<TailRange>> {
-    let results = world.topics.results();
-    let ends = world
-        .cluster
-        .lag("bongsu-demo", vec![results.to_string()])
-        .await?;
-    Ok(ends
-        .into_iter()
-        .map(|l| TailRange {
-            partition: TopicPartition::new(Arc::clone(&results), l.partition.partition),
-            from: From::Offset(l.end),
-            until: None,
-        })
-        .collect())
-}
-
 /// Publishes the lines over HTTP, all rooms in turn, and gives the number of deliveries and what the
 /// webhook simulator must get.
-async fn publish(places: &Places) -> anyhow::Result<(usize, Value)> {
-    let client = reqwest::Client::builder().build()?;
+async fn publish(stage: &Stage<'_>) -> anyhow::Result<(usize, Value)> {
+    let places = stage.places;
     let run = uuid::Uuid::now_v7().simple().to_string();
     let mut sent = 0;
     let mut expected = Vec::new();
@@ -187,19 +140,7 @@ async fn publish(places: &Places) -> anyhow::Result<(usize, Value)> {
             }
             batch.push(event);
         }
-        let response = client
-            .post(format!("{}/v1/events", places.gateway))
-            .json(&batch)
-            .send()
-            .await
-            .context("publishing")?;
-        if response.status() != reqwest::StatusCode::ACCEPTED {
-            anyhow::bail!(
-                "the gateway answered {}: {}",
-                response.status(),
-                response.text().await?
-            );
-        }
+        stage.publish(&batch).await?;
     }
     Ok((sent, Value::Array(expected)))
 }
