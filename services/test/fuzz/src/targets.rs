@@ -5,7 +5,12 @@ use std::time::Duration;
 use bongsu_channels::alimtalk::config::{Dealer, ReportMode};
 use bongsu_channels::provider::ThrottleScope;
 use bongsu_channels::reports::{Callback, ReportSources};
-use bongsu_channels::{Settings, alimtalk, discord, email, retry_after, webhook, webpush};
+use bongsu_channels::sms::config::Vendor;
+use bongsu_channels::verdict::Reactions;
+use bongsu_channels::{
+    Settings, alimtalk, discord, email, fcm, line, retry_after, sendbird, slack, sms, telegram,
+    webhook, webpush,
+};
 use bongsu_domain::reference::NotOurs;
 use bongsu_domain::{Mailbox, Phone, ReferenceKey, Subscription, Timestamp};
 use bongsu_runtime::Secret;
@@ -63,6 +68,11 @@ const ANSWERS: &[&[u8]] = &[
     b"Thu, 09 Oct 2025 08:53:20 GMT",
     b"120",
     b"<html>banned</html>",
+    br#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5,"migrate_to_chat_id":-1001}}"#,
+    br#"{"ok":false,"error":"channel_not_found"}"#,
+    br#"{"error":true,"message":"Not found","code":400201}"#,
+    br#"{"error":{"code":404,"status":"NOT_FOUND","message":"x","details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"UNREGISTERED"}]}}"#,
+    br#"{"message":"The property, 'to', in the request body is invalid","details":[{"message":"x","property":"to"}]}"#,
 ];
 
 /// Answers over HTTP: whatever the body, a success is accepted where the status alone decides.
@@ -90,8 +100,27 @@ fn answers(body: &[u8]) {
         );
         let _reaction = alimtalk::classify::by_status(status, wait);
     }
+    others(body, wait);
     let _reported = alimtalk::classify::reported(&text);
     let _reaction = alimtalk::bizgo::code(&text);
+}
+
+/// Channels whose bodies say more than their status: nothing but a panic is wrong here; what they
+/// must not conclude is in the channels' own tests.
+fn others(body: &[u8], wait: Option<Duration>) {
+    let own = Reactions::new();
+    let facts = fcm::classify::Facts {
+        retry_after: wait,
+        content_passed: true,
+    };
+    for status in [200, 400, 401, 403, 404, 409, 410, 429, 500, 503, 504] {
+        let _reaction = fcm::classify::classify(status, body, facts);
+        let _verdict = telegram::classify::classify(status, body, wait, &own);
+        let _webhook = slack::classify::webhook(status, body, wait, &own);
+        let _api = slack::classify::api(status, body, wait, &own);
+        let _verdict = sendbird::classify::classify(status, body, wait, &own);
+        let _verdict = line::classify::classify(status, body, wait, &own);
+    }
 }
 
 const REPLIES: &[&[u8]] = &[
@@ -127,6 +156,8 @@ fn smtp_replies(text: &[u8]) {
 const REPORTS: &[&[u8]] = &[
     br#"{"msgKey":"k","reportCode":"10000","serviceType":"AT","ref":"b1.alimtalk.transactional.1.00000000000000000000000000000007.2ca463fcf379745f","reportTime":"2025-10-09T08:53:20+09:00"}"#,
     br#"{"event":"MESSAGE_RESULT_UPDATE","hooks":[{"requestId":"r","recipientSeq":1,"messageStatus":"FAILED","resultCode":"3018","resendStatus":"RSC04"}]}"#,
+    br#"[{"messageId":"M1","groupId":"G1","statusCode":"4000","to":"01012345678","customFields":{"ref":"b1.sms.bulk.1.00000000000000000000000000000007.2ca463fcf379745f"},"dateReported":"2025-10-09T08:53:20.000Z"}]"#,
+    b"MessageSid=SM1&SmsSid=SM1&MessageStatus=undelivered&ErrorCode=30003&To=%2B821012345678",
     b"To: <bounces+qaaaahyaaaaaaaaaaaaaaaaaaaaaaaah4xhg42dj7q3uhx@example.com>\r\nMessage-ID: <b@r>\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"x\"\r\n\r\n--x\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; r\r\nOriginal-Envelope-Id: b1.x\r\n\r\nFinal-Recipient: rfc822; a@b\r\nAction: failed\r\nStatus: 5.1.1\r\nLast-Attempt-Date: Thu, 09 Oct 2025 08:53:20 +0000\r\n\r\n--x\r\nContent-Type: text/rfc822-headers\r\n\r\nX-Bongsu-Reference: b1.x\r\n\r\n--x--\r\n",
 ];
 
@@ -168,13 +199,30 @@ fn sources() -> ReportSources {
         let accounts = &mut settings.alimtalk.accounts;
         accounts.insert(name.to_owned(), account);
     }
+    for (name, provider) in [("solapi", Vendor::Solapi), ("twilio", Vendor::Twilio)] {
+        let mut account = sms::config::Account {
+            provider,
+            api_key: "fuzz".to_owned(),
+            api_secret: Secret::new("fuzz"),
+            from: "0212345678".to_owned(),
+            reference_secret: Secret::new("nobody's secret in fuzzing"),
+            ..Default::default()
+        };
+        account.reports.mode = sms::config::ReportMode::Webhook;
+        account.reports.secret = Secret::new("fuzz");
+        account.reports.url = "https://example.com/v1/reports/twilio/twilio".to_owned();
+        settings.sms.accounts.insert(name.to_owned(), account);
+    }
     let mut account = email::config::Account {
         reference_secret: Secret::new("nobody's secret in fuzzing"),
         ..Default::default()
     };
     account.reports.secret = Secret::new("fuzz");
     settings.email.accounts.insert("email".to_owned(), account);
-    ReportSources::build(&settings).unwrap_or_default()
+    let sources = ReportSources::build(&settings).unwrap_or_default();
+    // None of them is left out for a fault of its settings.
+    assert_eq!(sources.all().count(), 5);
+    sources
 }
 
 const REFERENCES: &[&[u8]] = &[
