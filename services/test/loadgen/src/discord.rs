@@ -158,6 +158,7 @@ async fn play(arguments: &Arguments, scenario: &Scenario) -> anyhow::Result<Row>
     tell_seconds(scenario.name, &seen);
     let row = row::judge(&row::Case {
         scenario,
+        quick: arguments.quick,
         wanted,
         dead: dead.len(),
         steady,
