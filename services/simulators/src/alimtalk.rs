@@ -1,9 +1,9 @@
-//! The twin of an AlimTalk dealer: Bizgo's Communication API, its limits, its layered answers and
-//! its reports.
+//! The twin of the AlimTalk dealers: Bizgo's Communication API, NHN Cloud's, and Infobank's older
+//! OMNI and BizPlus, on one port; their limits, answers and reports.
 //!
-//! `POST /api/comm/v1/send/omni` is recorded, one entry per **recipient**, so that every count and
-//! window of the report is in recipients; a recipient refused inside an HTTP 200 counts as answered
-//! with an error. `GET` and `DELETE /api/comm/v1/report/polling` are answered unrecorded.
+//! Sendings are recorded, one entry per **recipient**, so that every count and window of the report is
+//! in recipients; a recipient refused inside an HTTP 200 counts as answered with an error. Tokens,
+//! polls and lists are answered unrecorded.
 //!
 //! | control request | answer |
 //! |---|---|
@@ -13,13 +13,14 @@
 mod caller;
 mod desk;
 mod envelope;
+mod forms;
 mod plan;
 mod reports;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bongsu_runtime::{Shutdown, Tasks};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
@@ -31,12 +32,10 @@ use crate::server::{Answer, Question, Statuses, Twin, header, plain, with};
 use crate::simulators::{Running, SimulatorError};
 use crate::webhook::whole_seconds;
 pub use desk::Counts;
-use desk::{Answered, Desk};
-use envelope::{Sending, identify};
+use desk::{Answered, Desk, Query};
+use envelope::identify;
+use forms::{Asked, Form, Said, asked, credential, sending};
 pub use plan::{Plan, ReportMode, ReportPlan};
-
-const SEND: &str = "/api/comm/v1/send/omni";
-const POLLING: &str = "/api/comm/v1/report/polling";
 
 /// The twin.
 pub(crate) struct AlimTalk {
@@ -73,31 +72,63 @@ impl AlimTalk {
 
 impl Twin for AlimTalk {
     fn serves(&self, parts: &Parts) -> bool {
-        parts.method == Method::POST && parts.uri.path() == SEND
+        matches!(asked(parts), Some(Asked::Send(_)))
     }
 
     fn aside(&self, parts: &Parts, now_us: u64) -> Option<Answer> {
-        let path = parts.uri.path();
-        let key = header(parts, AUTHORIZATION.as_str());
-        if !path.starts_with(POLLING) {
-            return None;
-        }
+        let ok = |body: &Value| json_answer(StatusCode::OK, HeaderMap::new(), body);
         let mut desk = self.desk();
-        let Some(mine) = desk.opens(key) else {
-            return Some(refused_key());
+        let asked = asked(parts)?;
+        if let Asked::Token(form) = asked {
+            let id = header(parts, "x-ib-client-id");
+            let password = header(parts, "x-ib-client-passwd");
+            let Some(token) = desk.token(id, password, now_us) else {
+                return Some(refused_key(form));
+            };
+            return Some(ok(&match form {
+                Form::Bizplus => json!({"accessToken": token, "schema": "Bearer"}),
+                Form::Omni | Form::Bizgo | Form::Nhn => json!({
+                    "code": "A000", "result": "Success",
+                    "data": {"token": token, "schema": "Bearer", "expired": ""},
+                }),
+            }));
+        }
+        let form = match &asked {
+            Asked::Send(_) | Asked::Token(_) => return None,
+            Asked::Batch(form) | Asked::Confirm(form, _) => *form,
+            Asked::Results | Asked::Templates => Form::Nhn,
         };
-        Some(match (&parts.method, path.strip_prefix(POLLING)) {
-            (&Method::GET, Some("")) => {
-                let found = desk.poll(mine, now_us);
-                json_answer(StatusCode::OK, HeaderMap::new(), &found)
+        let Some(mine) = desk.opens(form, credential(form, parts), now_us) else {
+            return Some(refused_key(form));
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let service = |code: &str, data: &Value| match form {
+            Form::Omni => json!({"code": code, "result": "", "data": data}),
+            Form::Bizgo | Form::Nhn | Form::Bizplus => envelope::answer(code, data),
+        };
+        let listed = |wrapper: &str, name: &str, list: Vec<Value>| {
+            json!({
+                "header": {"resultCode": 0, "resultMessage": "SUCCESS", "isSuccessful": true},
+                wrapper: {name: list, "totalCount": list.len()},
+            })
+        };
+        Some(ok(&match asked {
+            Asked::Batch(_) => match desk.poll(mine, now_us) {
+                Some(batch) => service("A000", &batch),
+                None => service("A802", &Value::Null),
+            },
+            Asked::Confirm(_, id) => {
+                let known = desk.acknowledge(&id);
+                service(if known { "A000" } else { "A801" }, &Value::Null)
             }
-            (&Method::DELETE, Some(rest)) => {
-                let known = desk.acknowledge(rest.trim_start_matches('/'));
-                let code = if known { "A000" } else { "A801" };
-                json_answer(StatusCode::OK, HeaderMap::new(), &envelope::service(code))
-            }
-            _ => plain(StatusCode::NOT_FOUND),
-        })
+            Asked::Results => listed(
+                "messageSearchResultResponse",
+                "messages",
+                desk.results(&query, now_us),
+            ),
+            Asked::Templates => listed("templateListResponse", "templates", desk.templates(&query)),
+            Asked::Send(_) | Asked::Token(_) => return None,
+        }))
     }
 
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
@@ -123,12 +154,8 @@ impl Twin for AlimTalk {
     fn identify(&self, parts: &Parts, body: &[u8], record: &mut dyn FnMut(&Arrived<'_>)) {
         let worker = header(parts, "bongsu-worker");
         let attempt = header(parts, "bongsu-attempt").parse().unwrap_or(0);
-        identify(
-            &Sending::parse(body).unwrap_or_default(),
-            worker,
-            attempt,
-            record,
-        );
+        let read = sending(send_form(parts), parts, body);
+        identify(&read.unwrap_or_default(), worker, attempt, record);
     }
 
     fn answer(&self, question: &Question<'_>, act: Act) -> Answer {
@@ -136,31 +163,45 @@ impl Twin for AlimTalk {
             Act::Fail(status) => {
                 return plain(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
             }
-            Act::Throttle(wait) => return throttled(whole_seconds(wait), Vec::new()),
+            Act::Throttle(wait) => return throttled(whole_seconds(wait)),
             // A reset or a silence never comes here.
             Act::Answer | Act::Reset | Act::Hang => {}
         }
-        let key = header(question.parts, AUTHORIZATION.as_str());
+        let parts = question.parts;
+        let form = send_form(parts);
         let mut desk = self.desk();
-        if desk.opens(key).is_none() {
-            return refused_key();
+        if desk
+            .opens(form, credential(form, parts), question.now_us)
+            .is_none()
+        {
+            return refused_key(form);
         }
+        let read = sending(form, parts, question.body);
         let Answered {
-            status,
-            body,
+            said,
             statuses,
             scheduled,
-        } = desk.send(Sending::parse(question.body), question.now_us);
+        } = desk.send(form, read, question.now_us);
         drop(desk);
         if scheduled {
             self.scheduled.notify_one();
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            return throttled(1, statuses);
+        let (status, body) = forms::answer(form, &said);
+        let mut headers = HeaderMap::new();
+        // NHN names no time.
+        if status == StatusCode::TOO_MANY_REQUESTS && form != Form::Nhn {
+            headers.insert(RETRY_AFTER, HeaderValue::from(1));
         }
-        let mut answer = json_answer(status, HeaderMap::new(), &body);
+        let mut answer = json_answer(status, headers, &body);
         answer.extensions_mut().insert(Statuses(statuses));
         answer
+    }
+}
+
+fn send_form(parts: &Parts) -> Form {
+    match asked(parts) {
+        Some(Asked::Send(form)) => form,
+        _ => Form::Bizgo,
     }
 }
 
@@ -187,20 +228,18 @@ impl Running {
     }
 }
 
-fn throttled(seconds: u64, statuses: Vec<u16>) -> Answer {
+fn throttled(seconds: u64) -> Answer {
     let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(seconds))]);
-    let mut answer = json_answer(
+    json_answer(
         StatusCode::TOO_MANY_REQUESTS,
         headers,
         &envelope::gateway("A020"),
-    );
-    answer.extensions_mut().insert(Statuses(statuses));
-    answer
+    )
 }
 
-fn refused_key() -> Answer {
-    let body = envelope::gateway("A401");
-    json_answer(StatusCode::UNAUTHORIZED, HeaderMap::new(), &body)
+fn refused_key(form: Form) -> Answer {
+    let (status, body) = forms::answer(form, &Said::Gateway("A401".to_owned()));
+    json_answer(status, HeaderMap::new(), &body)
 }
 
 fn json_answer(status: StatusCode, mut headers: HeaderMap, body: &Value) -> Answer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bongsu_channels::Settings as Channels;
-use bongsu_channels::alimtalk::config::{Account, ReportMode};
+use bongsu_channels::alimtalk::config::{Account, Dealer, ReportMode};
 use bongsu_domain::{Channel, Class, DeliveryId, Reference};
 use bongsu_gateway::{Gateway, ReportSources, Resources, Settings, router, run};
 use bongsu_runtime::{Secret, Shutdown, Tasks};
@@ -249,6 +249,37 @@ async fn what_is_not_the_providers_is_refused() {
     }
     let kept = records(world.cluster.as_ref(), &world.topics.results()).await;
     assert_eq!(kept, []);
+}
+
+#[tokio::test]
+async fn the_older_dealers_are_known_by_the_secret_in_the_url() {
+    let account = account(|a| {
+        a.provider = Dealer::Bizplus;
+        a.client_id = "client".into();
+        a.failover.from = "0212345678".into();
+    });
+    let world = with_reports(World::local().await, account).await;
+    let post = |query: &str, code: &str| {
+        let body = json!({"messageId": "k1", "resultCode": code, "ref": reference(3),
+                          "reportTime": "2026-11-25 19:00:00"});
+        Request::post(format!("/v1/reports/bizplus/main{query}"))
+            .body(Body::from(body.to_string()))
+            .unwrap()
+    };
+    for query in ["", "?secret=another", "?secret="] {
+        let answer = world.ask(post(query, "0000")).await;
+        assert_eq!(answer.code(), "invalid_signature", "{query}");
+    }
+    for code in ["SUC", "3018"] {
+        let answer = world.ask(post("?secret=callback-secret&x=1", code)).await;
+        assert_eq!(answer.json(), json!({"messageId": "k1"}));
+    }
+    let kept = records(world.cluster.as_ref(), &world.topics.results()).await;
+    let outcomes: Vec<String> = receipts(&world, &kept)
+        .into_iter()
+        .map(|receipt| receipt.outcome)
+        .collect();
+    assert_eq!(outcomes, ["delivered", "undelivered"]);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Kakao AlimTalk: notifications by approved templates to phone numbers, through a dealer.
 //!
 //! Beside the four files of every channel: `template` (the text to the letter), one file per dealer
-//! (`bizgo`, `nhn`; pure: letters to a request, an answer to results), and `reports` (a dealer's
-//! callbacks and polls).
+//! (`bizgo`, `nhn`, `infobank` for its two older APIs; pure: letters to a request, an answer to
+//! results), `session` (the older APIs' tokens), `catalogue` (templates pulled from a dealer), and
+//! `reports` (a dealer's callbacks and polls).
 //!
 //! **Idempotency.** A dealer's key belongs to a request, not to a recipient. With one recipient per
 //! request (the default) the key is the delivery's id, the same on every attempt of this and any
@@ -12,12 +13,15 @@
 //! says so. Rates are counted in recipients, so batches save requests, not quota.
 
 pub mod bizgo;
+mod catalogue;
 pub mod classify;
 pub mod config;
+pub mod infobank;
 pub mod nhn;
 pub mod payload;
 mod provider;
 pub mod reports;
+mod session;
 pub mod template;
 
 pub use provider::AlimTalkProvider;
@@ -72,6 +76,11 @@ impl HttpAccount for config::Account {
                 "accounts.<name>.reports",
                 "How the account's reports are taken.",
                 config::ReportSettings::describe(),
+            ),
+            Section::new(
+                "accounts.<name>.reports.fields",
+                "The names of a report's fields.",
+                config::ReportFields::describe(),
             ),
         ]
     }

@@ -24,6 +24,8 @@ pub struct Walk {
     /// A change becomes visible some time after its own time.
     settle_ms: i64,
     look_back_ms: i64,
+    /// Windows begin and end at multiples of it: how finely the provider reads times.
+    step_ms: i64,
     state: Mutex<State>,
 }
 
@@ -54,9 +56,16 @@ impl Walk {
     /// A walk that begins `look_back_ms` ago and leaves the last `settle_ms` alone.
     #[must_use]
     pub fn new(settle_ms: i64, look_back_ms: i64) -> Self {
+        Self::in_steps(settle_ms, look_back_ms, 1)
+    }
+
+    /// The same for a provider whose times have a step, in milliseconds.
+    #[must_use]
+    pub fn in_steps(settle_ms: i64, look_back_ms: i64, step_ms: i64) -> Self {
         Self {
             settle_ms,
             look_back_ms,
+            step_ms: step_ms.max(1),
             state: Mutex::default(),
         }
     }
@@ -65,7 +74,8 @@ impl Walk {
     #[must_use]
     pub fn ask(&self, now: i64) -> Option<Ask> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = now - self.look_back_ms;
+        let floor = |at: i64| at - at.rem_euclid(self.step_ms);
+        let oldest = floor(now - self.look_back_ms);
         let from = state.from.unwrap_or(oldest);
         if let Some((until, page)) = &state.window {
             return Some(Ask {
@@ -75,7 +85,7 @@ impl Walk {
             });
         }
         let from = from.max(oldest);
-        let until = (now - self.settle_ms).min(from + LONGEST_MS);
+        let until = floor((now - self.settle_ms).min(from + LONGEST_MS));
         (until > from).then_some(Ask {
             from,
             until,
@@ -165,6 +175,22 @@ mod tests {
         let id = walk.fetched(&first, None);
         walk.confirm(&id);
         assert_eq!(walk.ask(9 * day).unwrap().from, 9 * day - 10 * LONGEST_MS);
+    }
+
+    #[test]
+    fn windows_of_a_coarse_clock_touch_and_leave_nothing_out() {
+        let minute = 60_000;
+        let walk = Walk::in_steps(1_000, 10 * minute, minute);
+        let now = 100 * minute + 30_000;
+        let first = walk.ask(now);
+        assert_eq!(first, ask(90 * minute, 100 * minute, None));
+        let id = walk.fetched(&first.unwrap(), None);
+        walk.confirm(&id);
+        assert_eq!(walk.ask(now + 20_000), None);
+        assert_eq!(
+            walk.ask(now + minute),
+            ask(100 * minute, 101 * minute, None)
+        );
     }
 
     #[test]

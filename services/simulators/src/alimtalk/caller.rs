@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::AlimTalk;
+use super::forms::{Form, posted};
 use super::plan::{ReportMode, ReportPlan};
 use super::reports::Report;
 
@@ -90,10 +91,17 @@ async fn acknowledged(client: &Client, report: &Report, plan: &ReportPlan) -> bo
     let mut request = client
         .post(&plan.url)
         .header(CONTENT_TYPE, "application/json")
-        .header("x-ib-timestamp", &timestamp)
-        .body(report.json().to_string());
-    if let Some(signature) = sign(&plan.secret, &timestamp) {
-        request = request.header("x-ib-signature", signature);
+        .body(posted(report).to_string());
+    match report.form {
+        Form::Bizgo => {
+            request = request.header("x-ib-timestamp", &timestamp);
+            if let Some(signature) = sign(&plan.secret, &timestamp) {
+                request = request.header("x-ib-signature", signature);
+            }
+        }
+        Form::Nhn => request = request.header("x-toast-webhook-signature", &plan.secret),
+        // They sign nothing: a secret stands in the URL.
+        Form::Omni | Form::Bizplus => {}
     }
     let Ok(answer) = request.send().await else {
         return false;
@@ -102,7 +110,11 @@ async fn acknowledged(client: &Client, report: &Report, plan: &ReportPlan) -> bo
         return false;
     }
     let body: Value = answer.json().await.unwrap_or_default();
-    body["msgKey"] == report.key.as_str()
+    match report.form {
+        Form::Bizgo | Form::Omni => body["msgKey"] == report.key.as_str(),
+        Form::Bizplus => body["messageId"] == report.key.as_str(),
+        Form::Nhn => true,
+    }
 }
 
 /// The time under the secret, in hexadecimal; the body is not signed.

@@ -3,18 +3,20 @@
 
 use std::collections::HashMap;
 
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::envelope::{Sending, answer, fits, gateway, service, word};
+use super::envelope::{Sending, fits};
+use super::forms::{Form, Said};
 use super::plan::{Plan, ReportMode};
-use super::reports::{Report, Schedule};
+use super::reports::{Report, Schedule, Sent};
 use crate::sliding::Sliding;
 
 const SECOND_US: u64 = 1_000_000;
 /// Recipients of one request. [R: bizgo-api-spec, 2026-08]
 const MOST: usize = 200;
+/// The same of NHN, and results of a page. [R: NHN guide]
+const NHN_MOST: usize = 1_000;
 /// Longest memory of a key, in seconds.
 const KEY_SECONDS: u64 = 86_400;
 /// Keys kept before any is looked at for removal.
@@ -25,6 +27,9 @@ const CLEAN: usize = 1_000_000;
 pub struct Counts {
     /// Requests with a valid key.
     pub requests: u64,
+    /// Tokens given.
+    #[serde(default)]
+    pub tokens: u64,
     /// Recipients taken.
     pub taken: u64,
     /// Recipients refused because a sliding second was full.
@@ -47,8 +52,7 @@ pub struct Counts {
 
 /// What a sending came to.
 pub(super) struct Answered {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
+    pub(super) said: Said,
     /// One per recipient.
     pub(super) statuses: Vec<u16>,
     /// Whether a report was scheduled.
@@ -65,6 +69,8 @@ pub(super) struct Desk {
     /// Number of keys at which the forgotten ones are removed.
     clean_at: usize,
     requests: u64,
+    /// Tokens with the time they end.
+    tokens: HashMap<String, u64>,
     schedule: Schedule,
 }
 
@@ -82,6 +88,7 @@ impl Desk {
             keys: HashMap::new(),
             clean_at: CLEAN,
             requests: 0,
+            tokens: HashMap::new(),
         }
     }
 
@@ -90,6 +97,7 @@ impl Desk {
     }
 
     pub(super) fn set_plan(&mut self, plan: Plan) {
+        self.tokens.clear();
         self.plan = plan;
     }
 
@@ -104,21 +112,46 @@ impl Desk {
         (&mut self.schedule, &self.plan, &mut self.counts)
     }
 
-    /// Whether a key opens the API: a raw key, without any prefix.
-    pub(super) fn opens(&mut self, key: &str) -> Option<Opened> {
-        let known = self.plan.api_keys.is_empty() || self.plan.api_keys.contains(key);
-        let opened = known && !key.is_empty() && !key.contains(' ');
+    /// Whether a credential opens an API: a raw key without any prefix, or a token that was given.
+    pub(super) fn opens(&mut self, form: Form, credential: &str, now_us: u64) -> Option<Opened> {
+        let opened = match form {
+            Form::Bizgo | Form::Nhn => {
+                let keys = &self.plan.api_keys;
+                let known = keys.is_empty() || keys.contains(credential);
+                known && !credential.is_empty() && !credential.contains(' ')
+            }
+            Form::Omni | Form::Bizplus => {
+                let token = credential.strip_prefix("Bearer ");
+                let until = token.and_then(|token| self.tokens.get(token));
+                until.is_some_and(|until| *until > now_us)
+            }
+        };
         self.counts.requests += u64::from(opened);
         opened.then_some(Opened)
     }
 
-    pub(super) fn poll(&mut self, _: Opened, now_us: u64) -> Value {
+    /// A token for a client.
+    pub(super) fn token(&mut self, id: &str, password: &str, now_us: u64) -> Option<String> {
+        let clients = &self.plan.clients;
+        let known = clients.is_empty() || clients.get(id).is_some_and(|own| own == password);
+        if id.is_empty() || password.is_empty() || !known {
+            return None;
+        }
+        self.counts.tokens += 1;
+        let token = format!("t-{now_us:x}-{}", self.counts.tokens);
+        let until = now_us + self.plan.token_seconds * SECOND_US;
+        self.tokens.insert(token.clone(), until);
+        Some(token)
+    }
+
+    /// The batch of reports: its id and the reports; none when they are not polled.
+    pub(super) fn poll(&mut self, _: Opened, now_us: u64) -> Option<Value> {
         if self.plan.reports.mode != ReportMode::Polling {
-            return service("A802");
+            return None;
         }
         let (id, reports) = self.schedule.batch(now_us);
         let reports: Vec<Value> = reports.iter().map(Report::json).collect();
-        answer("A000", &json!({"reportId": id, "report": reports}))
+        Some(json!({"reportId": id, "report": reports}))
     }
 
     pub(super) fn acknowledge(&mut self, id: &str) -> bool {
@@ -127,31 +160,51 @@ impl Desk {
         acknowledged > 0
     }
 
+    /// NHN's results between two moments, a page of them.
+    pub(super) fn results(&self, query: &Query, now_us: u64) -> Vec<Value> {
+        let found = self.schedule.listed(query.from_us, query.until_us, now_us);
+        let skip = query.page.saturating_sub(1) * query.size;
+        let page = found.into_iter().skip(skip).take(query.size);
+        page.map(Report::json).collect()
+    }
+
+    /// NHN's templates, a page of them.
+    pub(super) fn templates(&self, query: &Query) -> Vec<Value> {
+        let skip = query.page.saturating_sub(1) * query.size;
+        let all = self.plan.templates.iter().skip(skip).take(query.size);
+        all.map(|(code, text)| {
+            let state = self.plan.template_states.get(code);
+            json!({"templateCode": code, "templateName": code, "templateContent": text,
+                   "status": state.map_or("TSC03", String::as_str)})
+        })
+        .collect()
+    }
+
     /// Takes a sending, or says why not.
-    pub(super) fn send(&mut self, sending: Option<Sending>, now_us: u64) -> Answered {
+    pub(super) fn send(&mut self, form: Form, sending: Option<Sending>, now_us: u64) -> Answered {
         let count = sending.as_ref().map_or(1, |s| s.destinations.len().max(1));
         if let Some(code) = &self.plan.gateway_code {
-            return whole(http_status(code), gateway(code), error_status(code), count);
+            return whole(Said::Gateway(code.clone()), error_status(code), count);
         }
         let forced = self.plan.service_code.as_deref();
         let code = match (&sending, forced) {
             (_, Some(code)) => Some(code),
             (None, None) => Some("A010"),
-            (Some(sending), None) => form_fault(sending),
+            (Some(sending), None) => form_fault(form, sending),
         };
         if let Some(code) = code {
-            return whole(http_status(code), service(code), error_status(code), count);
+            return whole(Said::Service(code.to_owned()), error_status(code), count);
         }
         let sending = sending.unwrap_or_default();
         let key = sending.idempotency_key.as_ref();
         if key.is_some_and(|key| self.keys.get(key).is_some_and(|until| *until > now_us)) {
             self.counts.recognised += count as u64;
-            return whole(StatusCode::OK, service("A301"), 409, count);
+            return whole(Said::Service("A301".to_owned()), 409, count);
         }
         let limit = self.plan.recipients_per_second;
         if !self.second.take(limit, count as u64, now_us) {
             self.counts.over_limit += count as u64;
-            return whole(StatusCode::TOO_MANY_REQUESTS, gateway("A020"), 429, count);
+            return whole(Said::Gateway("A020".to_owned()), 429, count);
         }
         if let (Some(key), Some(ttl)) = (&sending.idempotency_key, sending.idempotency_ttl) {
             if self.keys.len() >= self.clean_at {
@@ -160,34 +213,36 @@ impl Desk {
             }
             self.keys.insert(key.clone(), now_us + ttl * SECOND_US);
         }
-        self.take(&sending, now_us)
+        self.take(form, &sending, now_us)
     }
 
-    fn take(&mut self, sending: &Sending, now_us: u64) -> Answered {
+    fn take(&mut self, form: Form, sending: &Sending, now_us: u64) -> Answered {
         self.requests += 1;
         let base = format!("{now_us:x}{:05x}", self.requests);
         let mut statuses = Vec::with_capacity(sending.destinations.len());
-        let mut destinations = Vec::with_capacity(sending.destinations.len());
+        let mut each = Vec::with_capacity(sending.destinations.len());
         let mut scheduled = false;
         for (i, destination) in sending.destinations.iter().enumerate() {
             let code = self.judge(sending, i);
             let key = format!("{base}{i:03}");
             if code == "A000" {
                 self.counts.taken += 1;
-                let made =
-                    self.schedule
-                        .add(&self.plan, &key, destination, sending.failover(), now_us);
+                let sent = Sent {
+                    form,
+                    key: &key,
+                    destination,
+                    failover: sending.failover(),
+                };
+                let made = self.schedule.add(&self.plan, &sent, now_us);
                 self.counts.reports += made;
                 scheduled |= made > 0;
             }
             statuses.push(error_status(&code));
-            destinations.push(json!({
-                "to": destination.to, "msgKey": key, "code": code, "result": word(&code),
-            }));
+            let reference = destination.reference.clone();
+            each.push((destination.to.clone(), key, code, reference));
         }
         Answered {
-            status: StatusCode::OK,
-            body: answer("A000", &json!({"destinations": destinations})),
+            said: Said::Each(each),
             statuses,
             scheduled,
         }
@@ -223,21 +278,25 @@ impl Desk {
     }
 }
 
-fn whole(status: StatusCode, body: Value, each: u16, count: usize) -> Answered {
+fn whole(said: Said, each: u16, count: usize) -> Answered {
     Answered {
-        status,
-        body,
+        said,
         statuses: vec![each; count],
         scheduled: false,
     }
 }
 
 /// The code for a request that cannot be taken as it stands.
-fn form_fault(sending: &Sending) -> Option<&'static str> {
+fn form_fault(form: Form, sending: &Sending) -> Option<&'static str> {
+    let most = match form {
+        Form::Bizgo => MOST,
+        Form::Nhn => NHN_MOST,
+        Form::Omni | Form::Bizplus => 1,
+    };
     if sending.destinations.is_empty() {
         return Some("A302");
     }
-    if sending.destinations.len() > MOST {
+    if sending.destinations.len() > most {
         return Some("A318");
     }
     if sending.alimtalk().is_none() {
@@ -250,23 +309,44 @@ fn form_fault(sending: &Sending) -> Option<&'static str> {
     }
 }
 
-/// The HTTP status a code comes with: most errors come with 200.
-fn http_status(code: &str) -> StatusCode {
-    match code {
-        "A401" | "A001" => StatusCode::UNAUTHORIZED,
-        "A403" | "A002" => StatusCode::FORBIDDEN,
-        "A020" => StatusCode::TOO_MANY_REQUESTS,
-        "A910" | "A999" => StatusCode::INTERNAL_SERVER_ERROR,
-        "A920" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::OK,
+/// What a list is asked for.
+pub(super) struct Query {
+    pub(super) from_us: u64,
+    pub(super) until_us: u64,
+    pub(super) page: usize,
+    pub(super) size: usize,
+}
+
+impl Query {
+    /// Reads NHN's query: times of Korea, with or without seconds, pages from 1.
+    pub(super) fn parse(query: &str) -> Self {
+        let text = |name: &str| {
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(n, _)| n == name).map(|(_, v)| v.into_owned())
+        };
+        let number = |name: &str, usual| text(name).and_then(|t| t.parse().ok()).unwrap_or(usual);
+        let time = |name: &str| minute(&text(name)?);
+        Self {
+            from_us: time("startUpdateDate").unwrap_or(0),
+            until_us: time("endUpdateDate").unwrap_or(u64::MAX),
+            page: number("pageNum", 1),
+            size: number("pageSize", 15).clamp(1, NHN_MOST),
+        }
     }
+}
+
+fn minute(text: &str) -> Option<u64> {
+    let seconds = if text.len() > 16 { "" } else { ":00" };
+    let rfc = format!("{}{seconds}+09:00", text.replace(' ', "T"));
+    let at = time::OffsetDateTime::parse(&rfc, &time::format_description::well_known::Rfc3339);
+    u64::try_from(at.ok()?.unix_timestamp_nanos() / 1_000).ok()
 }
 
 /// The status under which a recipient is counted.
 fn error_status(code: &str) -> u16 {
     match code {
-        "A000" => 200,
-        "A301" => 409,
+        "A000" | "0" => 200,
+        "A301" | "-1005" => 409,
         "A020" => 429,
         _ if code.starts_with("A9") => 500,
         _ => 400,
@@ -275,6 +355,7 @@ fn error_status(code: &str) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forms::answer;
     use super::*;
 
     fn sending(to: &[&str], key: Option<&str>) -> Option<Sending> {
@@ -290,13 +371,18 @@ mod tests {
 
     const TO: &str = "01012345678";
 
+    fn http(answered: &Answered) -> u16 {
+        answer(Form::Bizgo, &answered.said).0.as_u16()
+    }
+
     #[test]
     fn recipients_are_counted_in_every_sliding_second() {
         let mut desk = Desk::new(Plan {
             recipients_per_second: 3,
             ..Plan::default()
         });
-        let mut send = |n: usize, at| desk.send(sending(&vec![TO; n], None), at).status.as_u16();
+        let mut send =
+            |n: usize, at| http(&desk.send(Form::Bizgo, sending(&vec![TO; n], None), at));
         assert_eq!(send(2, 0), 200);
         assert_eq!(send(2, 500_000), 429, "all or none");
         assert_eq!(send(1, 600_000), 200);
@@ -313,7 +399,10 @@ mod tests {
             recipients_per_second: 1,
             ..Plan::default()
         });
-        let mut statuses = |key, at| desk.send(sending(&[TO], Some(key)), at).statuses;
+        let mut statuses = |key, at| {
+            desk.send(Form::Bizgo, sending(&[TO], Some(key)), at)
+                .statuses
+        };
         assert_eq!(statuses("a", 0), [200]);
         assert_eq!(statuses("b", 1), [429]);
         assert_eq!(statuses("a", 2), [409]);
@@ -330,10 +419,11 @@ mod tests {
             ..Plan::default()
         });
         let mut codes = |sending: Option<Sending>| {
-            let answered = desk.send(sending, 0);
-            assert_eq!(answered.status, StatusCode::OK);
-            let whole = answered.body["data"]["code"].as_str().unwrap().to_owned();
-            let each = answered.body["data"]["data"]["destinations"].as_array();
+            let answered = desk.send(Form::Bizgo, sending, 0);
+            assert_eq!(http(&answered), 200);
+            let body = answer(Form::Bizgo, &answered.said).1;
+            let whole = body["data"]["code"].as_str().unwrap().to_owned();
+            let each = body["data"]["data"]["destinations"].as_array();
             let each: Vec<String> = each
                 .into_iter()
                 .flatten()

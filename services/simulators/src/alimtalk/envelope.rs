@@ -65,7 +65,11 @@ pub(super) fn identify(
     let none = sending.destinations.is_empty().then_some(&nobody);
     for destination in sending.destinations.iter().chain(none) {
         let delivery_id = delivery_of(&destination.reference).unwrap_or_default();
-        let marker = destination.replace_words.values().find_map(|v| marker(v));
+        let marker = destination
+            .replace_words
+            .values()
+            .find_map(|v| marker(v))
+            .or_else(|| marker(&sending.alimtalk()?.text));
         let (event_id, sender, seq) = marker.unwrap_or((&delivery_id, "", None));
         record(&Arrived {
             delivery_id: &delivery_id,

@@ -75,6 +75,12 @@ impl Default for ReportPlan {
 pub struct Plan {
     /// Keys it takes; any when empty.
     pub api_keys: BTreeSet<String>,
+    /// Clients of OMNI and BizPlus with their passwords; any when empty.
+    pub clients: BTreeMap<String, String>,
+    /// How long their tokens open the API, in seconds. A new plan makes all tokens void.
+    pub token_seconds: u64,
+    /// NHN's states of templates by code; `TSC03` (approved) when left out.
+    pub template_states: BTreeMap<String, String>,
     /// Recipients in any sliding second; 0 for no limit.
     pub recipients_per_second: u64,
     /// Approved texts by template code; any code when empty.
@@ -95,6 +101,9 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             api_keys: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            token_seconds: 86_400,
+            template_states: BTreeMap::new(),
             // [R: bizgo-sdk-comm-go, 2026-08]
             recipients_per_second: 200,
             templates: BTreeMap::new(),

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use serde_json::{Value, json};
 
 use super::envelope::Destination;
+use super::forms::{Form, request_of};
 use super::plan::{Plan, ReportMode};
 use crate::faults::{mix, share};
 
@@ -23,6 +24,8 @@ pub(super) struct Report {
     pub(super) n: u64,
     /// The dealer's key of the notification.
     pub(super) key: String,
+    /// Whose.
+    pub(super) form: Form,
     service: &'static str,
     code: &'static str,
     reference: String,
@@ -34,6 +37,20 @@ pub(super) struct Report {
 impl Report {
     /// As the dealer writes it.
     pub(super) fn json(&self) -> Value {
+        let delivered = self.code == "10000";
+        match self.form {
+            Form::Bizgo | Form::Omni => {}
+            Form::Bizplus => {
+                return json!({
+                    "messageId": self.key,
+                    "resultCode": if delivered { "0000" } else { self.code },
+                    "errorText": if delivered { "" } else { "Failed" },
+                    "reportTime": plain_time(self.due_us),
+                    "ref": self.reference,
+                });
+            }
+            Form::Nhn => return self.hook(delivered),
+        }
         json!({
             "msgKey": self.key,
             "serviceType": self.service,
@@ -46,6 +63,32 @@ impl Report {
             "ref": self.reference,
         })
     }
+}
+
+impl Report {
+    /// A result of NHN's: one per recipient, the failover's beside it.
+    fn hook(&self, delivered: bool) -> Value {
+        let (request, number) = request_of(&self.key);
+        let failover = self.service != "ALIMTALK";
+        let (status, code, resend) = match (failover, delivered) {
+            (true, true) => ("FAILED", "3018", "RSC04"),
+            (true, false) => ("FAILED", "3018", "RSC05"),
+            (false, true) => ("COMPLETED", "1000", "RSC01"),
+            (false, false) => ("FAILED", self.code, "RSC01"),
+        };
+        json!({
+            "hookId": format!("{}-{}", self.key, self.n), "requestId": request,
+            "recipientSeq": number, "messageStatus": status, "resendStatus": resend,
+            "resultCode": code, "recipientGroupingKey": self.reference,
+            "receiveDate": plain_time(self.due_us),
+        })
+    }
+}
+
+/// A time as `2026-11-25 18:00:00`, in Korea.
+fn plain_time(us: u64) -> String {
+    let text = time(us);
+    text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
 /// A time as `2026-11-25T18:00:00.000+09:00`.
@@ -74,11 +117,23 @@ fn time(us: u64) -> String {
     )
 }
 
+/// A recipient that was taken.
+#[derive(Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) form: Form,
+    pub(super) key: &'a str,
+    pub(super) destination: &'a Destination,
+    /// The word of the failover's step.
+    pub(super) failover: Option<&'a str>,
+}
+
 /// Reports to be given.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     due: BinaryHeap<Reverse<Report>>,
     made: u64,
+    /// NHN's results, when they are asked for.
+    listed: Vec<Report>,
     /// The batch that was fetched and not yet acknowledged.
     fetched: Option<(String, Vec<Report>)>,
     batches: u64,
@@ -86,14 +141,13 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Schedules the reports on a recipient that was taken; how many there are.
-    pub(super) fn add(
-        &mut self,
-        plan: &Plan,
-        key: &str,
-        destination: &Destination,
-        failover: Option<&str>,
-        now_us: u64,
-    ) -> u64 {
+    pub(super) fn add(&mut self, plan: &Plan, sent: &Sent<'_>, now_us: u64) -> u64 {
+        let Sent {
+            form,
+            key,
+            destination,
+            failover,
+        } = *sent;
         let reports = &plan.reports;
         if reports.mode == ReportMode::None {
             return 0;
@@ -115,18 +169,25 @@ impl Schedule {
             (false, true) => "3008",
             (false, false) => "10000",
         };
+        let listed = form == Form::Nhn && reports.mode == ReportMode::Polling;
         let mut push = |due_us, service, code| {
-            self.due.push(Reverse(Report {
+            let report = Report {
                 due_us,
                 n: self.made,
                 key: key.to_owned(),
+                form,
                 service,
                 code,
                 reference: destination.reference.clone(),
                 sent_us: now_us,
                 posted: 0,
-            }));
+            };
             self.made += 1;
+            if listed {
+                self.listed.push(report);
+            } else {
+                self.due.push(Reverse(report));
+            }
         };
         push(due_us, "ALIMTALK", code);
         if doubled {
@@ -140,6 +201,13 @@ impl Schedule {
             _ => {}
         }
         self.made - before
+    }
+
+    /// NHN's results whose time lies between two, and which are there.
+    pub(super) fn listed(&self, from_us: u64, until_us: u64, now_us: u64) -> Vec<&Report> {
+        let until_us = until_us.min(now_us);
+        let within = |r: &&Report| (from_us..=until_us).contains(&r.due_us);
+        self.listed.iter().filter(within).collect()
     }
 
     /// How many wait, those fetched and not acknowledged included.
@@ -223,6 +291,40 @@ mod tests {
         }
     }
 
+    fn add(schedule: &mut Schedule, plan: &Plan, key: &str, to: &str, failover: Option<&str>) {
+        let destination = destination(to);
+        let sent = Sent {
+            form: Form::Bizgo,
+            key,
+            destination: &destination,
+            failover,
+        };
+        schedule.add(plan, &sent, 0);
+    }
+
+    #[test]
+    fn nhns_results_are_listed_by_their_time() {
+        let (plan, mut schedule) = (plan(|_| {}), Schedule::default());
+        let destination = destination("1");
+        let sent = Sent {
+            form: Form::Nhn,
+            key: "abc004",
+            destination: &destination,
+            failover: None,
+        };
+        schedule.add(&plan, &sent, 0);
+        let count = |from, until, now| schedule.listed(from, until, now).len();
+        assert_eq!(count(0, u64::MAX, 20_000), 1);
+        assert_eq!(count(0, u64::MAX, 19_999), 0, "not there yet");
+        assert_eq!(count(20_001, u64::MAX, 50_000), 0);
+        let hook = schedule.listed(0, u64::MAX, 20_000)[0].json();
+        assert_eq!(
+            (&hook["requestId"], &hook["recipientSeq"]),
+            (&json!("abc"), &json!(5))
+        );
+        assert_eq!(schedule.waiting(), 0);
+    }
+
     #[test]
     fn times_are_koreas() {
         assert_eq!(time(0), "1970-01-01T09:00:00.000+09:00");
@@ -234,7 +336,7 @@ mod tests {
     fn a_batch_is_given_again_until_it_is_acknowledged() {
         let (plan, mut schedule) = (plan(|_| {}), Schedule::default());
         for i in 0..1_500 {
-            schedule.add(&plan, &format!("k{i}"), &destination("1"), None, 0);
+            add(&mut schedule, &plan, &format!("k{i}"), "1", None);
         }
         assert_eq!(schedule.batch(0).1.len(), 0, "not due yet");
         let id = schedule.batch(20_000).0.to_owned();
@@ -255,7 +357,7 @@ mod tests {
         });
         let mut schedule = Schedule::default();
         for i in 0..10_000 {
-            schedule.add(&troubled, &format!("k{i}"), &destination("1"), None, 0);
+            add(&mut schedule, &troubled, &format!("k{i}"), "1", None);
         }
         assert!((11_800..12_200).contains(&schedule.waiting()));
         let mut on_time = 0;
@@ -265,17 +367,17 @@ mod tests {
         assert!((10_600..11_000).contains(&on_time), "{on_time}");
         troubled.unreachable.insert("2".into());
         let mut schedule = Schedule::default();
-        schedule.add(&plan(|_| {}), "a", &destination("2"), Some("mms"), 0);
+        add(&mut schedule, &plan(|_| {}), "a", "2", Some("mms"));
         assert_eq!(schedule.waiting(), 1);
         troubled.reports.double_ratio = 0.0;
-        schedule.add(&troubled, "b", &destination("2"), Some("mms"), 0);
+        add(&mut schedule, &troubled, "b", "2", Some("mms"));
         assert_eq!(schedule.waiting(), 3);
     }
 
     #[test]
     fn a_report_is_given_up_after_three_repeats() {
         let (plan, mut schedule) = (plan(|_| {}), Schedule::default());
-        schedule.add(&plan, "k", &destination("1"), None, 0);
+        add(&mut schedule, &plan, "k", "1", None);
         let mut now = 20_000;
         for posted in 1..=4 {
             let mut report = schedule.next(now).unwrap();

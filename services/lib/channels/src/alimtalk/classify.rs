@@ -71,6 +71,21 @@ pub fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Reaction 
     }
 }
 
+/// What Kakao's result code in an answer to a sending means, for dealers that pass it on there.
+#[must_use]
+pub fn kakao(code: &str) -> Reaction {
+    // Sent, reception not confirmed, or the serial was there before: never again.
+    if matches!(code, "3005" | "3060" | "3030") {
+        return Reaction::Accepted;
+    }
+    match reported(code) {
+        None | Some((Outcome::Delivered, _)) => Reaction::Accepted,
+        Some((_, Reason::Credential)) => Reaction::AccountFault,
+        Some((_, Reason::ProviderUnavailable)) => Reaction::Unavailable,
+        Some((_, reason)) => Reaction::Refused(reason),
+    }
+}
+
 /// What Kakao's result code in a report makes of a delivery; `None` says nothing final.
 #[must_use]
 pub fn reported(code: &str) -> Option<(Outcome, Reason)> {
@@ -122,6 +137,22 @@ mod tests {
         let wait = Some(Duration::from_secs(1));
         let busy = by_status(StatusCode::SERVICE_UNAVAILABLE, wait);
         assert_eq!(busy, Reaction::Throttled);
+    }
+
+    #[test]
+    fn a_result_code_in_an_answer_is_a_reaction() {
+        for (code, reaction) in [
+            ("3005", Reaction::Accepted),
+            ("3030", Reaction::Accepted),
+            ("1002", Reaction::AccountFault),
+            ("9999", Reaction::Unavailable),
+            ("3008", Reaction::Refused(Reason::InvalidAddress)),
+            ("3018", Reaction::Refused(Reason::NotReachable)),
+            ("3022", Reaction::Refused(Reason::OutsideHours)),
+            ("7777", Reaction::Refused(Reason::ProviderRefused)),
+        ] {
+            assert_eq!(kakao(code), reaction, "{code}");
+        }
     }
 
     #[test]

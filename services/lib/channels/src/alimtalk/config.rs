@@ -25,9 +25,9 @@ pub enum Dealer {
     Bizgo,
     /// NHN Cloud's KakaoTalk Bizmessage.
     Nhn,
-    /// Infobank's BizPlus talk API; not built yet.
+    /// Infobank's BizPlus talk API, for accounts that are still on it.
     Bizplus,
-    /// Infobank's OMNI API of the first generation; not built yet.
+    /// Infobank's OMNI API of the first generation, for accounts that are still on it.
     Omni,
 }
 
@@ -54,6 +54,35 @@ impl Dealer {
             // [R: clients of KT and Infobank]
             Self::Bizplus => "https://msggw.supersms.co:9443",
             Self::Omni => "https://omni.ibapi.kr",
+        }
+    }
+
+    /// Where its tokens are fetched, when it has any.
+    #[must_use]
+    pub const fn auth_base(self) -> &'static str {
+        match self {
+            // [R: clients of KT and Infobank]
+            Self::Bizplus => "https://msggw-auth.supersms.co:9440",
+            Self::Bizgo | Self::Nhn | Self::Omni => self.api_base(),
+        }
+    }
+
+    /// Whether it wants a token for every request.
+    #[must_use]
+    pub const fn has_tokens(self) -> bool {
+        match self {
+            Self::Bizplus | Self::Omni => true,
+            Self::Bizgo | Self::Nhn => false,
+        }
+    }
+
+    /// The codes of an answer that mean "accepted" unless the account names others. [M for BizPlus]
+    #[must_use]
+    pub const fn accepted_codes(self) -> &'static [&'static str] {
+        match self {
+            Self::Bizgo | Self::Omni => &["A000"],
+            Self::Nhn => &["0"],
+            Self::Bizplus => &["A000", "0000"],
         }
     }
 
@@ -115,6 +144,31 @@ bongsu_runtime::settings! {
     }
 }
 
+/// What BizPlus answers a sending with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResponseMethod {
+    /// Once the handset's result is known, or the wait for it is over.
+    #[default]
+    Realtime,
+    /// At once: accepted and billed without a look at the handset.
+    Push,
+    /// The result is asked for.
+    Polling,
+}
+
+impl ResponseMethod {
+    /// BizPlus's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Push => "push",
+            Self::Polling => "polling",
+        }
+    }
+}
+
 /// How an account's reports reach us.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,11 +183,28 @@ pub enum ReportMode {
 }
 
 bongsu_runtime::settings! {
+    /// The names of a report's fields; the dealer's own where empty.
+    pub struct ReportFields {
+        /// The dealer's id of the notification: `msgKey`, `messageId`.
+        pub key: String = String::new(),
+        /// The result: `reportCode`, `resultCode`.
+        pub code: String = String::new(),
+        /// Our reference: `ref`.
+        pub reference: String = String::new(),
+        /// The time: `reportTime`.
+        pub time: String = String::new(),
+        /// The medium that was tried: `serviceType`, `msgType`.
+        pub medium: String = String::new(),
+    }
+}
+
+bongsu_runtime::settings! {
     /// How an account's reports are taken.
     pub struct ReportSettings {
         /// `none`, `webhook` or `polling`; the dealer's console must say the same.
         pub mode: ReportMode = ReportMode::None,
-        /// What the dealer signs with (Bizgo), or sends as it is (NHN).
+        /// What the dealer signs with (Bizgo), or sends as it is (NHN). BizPlus and OMNI sign
+        /// nothing: it stands in the URL that is registered with them, `…?secret=<secret>`.
         pub secret: Secret = Secret::default(),
         /// How far a signed time may lie from ours.
         pub tolerance: Duration = Duration::secs(300),
@@ -144,8 +215,18 @@ bongsu_runtime::settings! {
         pub trusted_proxies: Vec<String> = Vec::new(),
         /// Codes that mean "delivered"; the dealer's own when empty.
         pub success_codes: Vec<String> = Vec::new(),
+        /// The names of a report's fields, where a dealer of Infobank's writes them in another way.
+        pub fields: ReportFields = ReportFields::default(),
         /// How long to wait before asking again when nothing was there.
         pub poll_interval: Duration = Duration::secs(1),
+        /// NHN: how far back a gateway asks that begins to, or takes over: longer than any outage of
+        /// all gateways, or the reports of the time before are missed.
+        pub poll_look_back: Duration = Duration::secs(3_600),
+        /// NHN: how long after its own time a result is in the list.
+        pub poll_settle: Duration = Duration::secs(10),
+        /// NHN: how finely the list reads times; below a minute they are written with seconds. [M:
+        /// from memory]
+        pub poll_step: Duration = Duration::secs(60),
     }
 }
 
@@ -156,10 +237,20 @@ bongsu_runtime::settings! {
         pub provider: Dealer = Dealer::Bizgo,
         /// Scheme, host and port of the API; empty for the dealer's own.
         pub api_base: String = String::new(),
-        /// The key that opens the API: Bizgo's API key, NHN's secret key.
+        /// BizPlus: scheme, host and port of where tokens are fetched; empty for the dealer's own, or
+        /// for `api_base` when that is set.
+        pub auth_base: String = String::new(),
+        /// The key that opens the API: Bizgo's API key, NHN's secret key, the client's password with
+        /// OMNI and BizPlus.
         pub api_key: Secret = Secret::default(),
         /// NHN's app key, part of every path.
         pub app_key: String = String::new(),
+        /// The client's id with OMNI and BizPlus.
+        pub client_id: String = String::new(),
+        /// What BizPlus answers with: `realtime`, `push` or `polling`.
+        pub response_method: ResponseMethod = ResponseMethod::Realtime,
+        /// OMNI and BizPlus: codes of an answer that mean "accepted"; the dealer's own when empty.
+        pub accepted_codes: Vec<String> = Vec::new(),
         /// The sender profile's key, 40 characters.
         pub sender_key: String = String::new(),
         /// Recipients of one request. 1: each delivery's id is its idempotency key, and no resend
@@ -170,6 +261,11 @@ bongsu_runtime::settings! {
         pub templates: BTreeMap<String, Template> = BTreeMap::new(),
         /// A TOML file with more templates, one table per code.
         pub templates_file: Option<PathBuf> = None,
+        /// Whether templates and their approval state are pulled from the dealer (NHN); they replace
+        /// those of the settings with the same code.
+        pub pull_templates: bool = false,
+        /// How old what was pulled may grow.
+        pub templates_refresh: Duration = Duration::secs(300),
         /// The dealer's failover to text messages: `kind`, `from`, `title`.
         pub failover: Failover = Failover::default(),
         /// Signs our reference in the dealer's records, by which a report finds its delivery: at
@@ -179,7 +275,7 @@ bongsu_runtime::settings! {
         /// NHN) when `per_second` is not set.
         pub limits: Limits = Limits::default(),
         /// How reports are taken: `mode`, `secret`, `tolerance`, `allow_from`, `trusted_proxies`,
-        /// `success_codes`, `poll_interval`.
+        /// `success_codes`, `fields`, `poll_interval`, `poll_look_back`, `poll_settle`, `poll_step`.
         pub reports: ReportSettings = ReportSettings::default(),
     }
 }
@@ -196,6 +292,22 @@ impl Account {
         } else {
             &self.api_base
         }
+    }
+
+    /// Where tokens are fetched.
+    #[must_use]
+    pub fn auth(&self) -> &str {
+        match (self.auth_base.as_str(), self.api_base.as_str()) {
+            ("", "") => self.provider.auth_base(),
+            ("", base) | (base, _) => base,
+        }
+    }
+
+    /// The codes of an answer that mean "accepted".
+    pub fn accepted(&self) -> impl Iterator<Item = &str> {
+        let own = self.provider.accepted_codes().iter().copied();
+        let own = own.filter(|_| self.accepted_codes.is_empty());
+        own.chain(self.accepted_codes.iter().map(String::as_str))
     }
 
     /// The account's limits, completed by what the dealer documents.
@@ -242,23 +354,18 @@ impl Account {
     #[must_use]
     pub fn validate(&self, prefix: &str) -> Vec<Complaint> {
         let mut faults: Vec<(&str, String)> = Vec::new();
-        match self.provider {
-            Dealer::Bizgo | Dealer::Nhn => {}
-            Dealer::Bizplus | Dealer::Omni => faults.push((
-                "provider",
-                format!(
-                    "`{}` is not built in this version; use bizgo or nhn",
-                    self.provider.as_str()
-                ),
-            )),
-        }
-        match check_url(self.base(), true) {
-            Ok(url) if url.path() == "/" && url.query().is_none() => {}
-            Ok(_) => faults.push((
-                "api_base",
-                "has a path; write scheme, host and port only".to_owned(),
-            )),
-            Err(error) => faults.push(("api_base", error.to_string())),
+        for (key, base) in [("api_base", self.base()), ("auth_base", self.auth())] {
+            if key == "auth_base" && self.auth_base.is_empty() {
+                continue;
+            }
+            match check_url(base, true) {
+                Ok(url) if url.path() == "/" && url.query().is_none() => {}
+                Ok(_) => faults.push((
+                    key,
+                    "has a path; write scheme, host and port only".to_owned(),
+                )),
+                Err(error) => faults.push((key, error.to_string())),
+            }
         }
         if !is_header(self.api_key.expose()) {
             faults.push((
@@ -270,6 +377,30 @@ impl Account {
             faults.push((
                 "app_key",
                 "is needed for nhn: letters, digits, `-` and `_`".to_owned(),
+            ));
+        }
+        if self.provider.has_tokens() && !is_header(&self.client_id) {
+            faults.push((
+                "client_id",
+                "is needed for omni and bizplus: the client's id".to_owned(),
+            ));
+        }
+        if self.provider == Dealer::Bizplus && !is_number(&self.failover.from) {
+            faults.push((
+                "failover.from",
+                "BizPlus wants the sender's registered number with every request".to_owned(),
+            ));
+        }
+        if self.pull_templates && self.provider != Dealer::Nhn {
+            faults.push((
+                "pull_templates",
+                "only nhn gives its templates; list them in templates or templates_file".to_owned(),
+            ));
+        }
+        if self.pull_templates && self.templates_refresh.0.is_zero() {
+            faults.push((
+                "templates_refresh",
+                "must be above 0ms; write 5m".to_owned(),
             ));
         }
         if self.sender_key.len() != SENDER_KEY || !is_segment(&self.sender_key) {
@@ -292,7 +423,8 @@ impl Account {
                 "is above limits.per_second, so a full request could never be sent".to_owned(),
             ));
         }
-        if self.failover.kind != FailoverKind::None && !is_number(&self.failover.from) {
+        let wanted = self.failover.kind != FailoverKind::None;
+        if wanted && self.provider != Dealer::Bizplus && !is_number(&self.failover.from) {
             faults.push((
                 "failover.from",
                 "must be the registered number text messages come from, digits only".to_owned(),
@@ -340,16 +472,23 @@ impl Account {
                 "is needed to check the dealer's signature".to_owned(),
             ));
         }
-        if reports.mode == ReportMode::Polling && self.provider != Dealer::Bizgo {
+        if reports.mode == ReportMode::Polling && self.provider == Dealer::Bizplus {
             faults.push((
                 "reports.mode",
-                "polling is built for bizgo only in this version; use webhook".to_owned(),
+                "BizPlus documents no way to ask for reports; use webhook".to_owned(),
             ));
         }
-        if reports.tolerance.0.is_zero() || reports.poll_interval.0.is_zero() {
+        let times = [
+            reports.tolerance,
+            reports.poll_interval,
+            reports.poll_look_back,
+            reports.poll_step,
+        ];
+        if times.iter().any(|time| time.0.is_zero()) {
             faults.push((
                 "reports",
-                "tolerance and poll_interval must be above 0ms".to_owned(),
+                "tolerance, poll_interval, poll_look_back and poll_step must be above 0ms"
+                    .to_owned(),
             ));
         }
         for (key, list) in [
@@ -449,21 +588,50 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn dealers_that_are_not_built_are_refused() {
-        let omni = Account {
-            provider: Dealer::Omni,
+    fn every_dealer_asks_for_what_it_needs() {
+        let of = |dealer, change: fn(&mut Account)| {
+            let mut account = Account {
+                provider: dealer,
+                ..account()
+            };
+            change(&mut account);
+            keys(&account)
+        };
+        assert_eq!(of(Dealer::Omni, |_| {}), ["a.client_id"]);
+        let client = |a: &mut Account| a.client_id = "client".into();
+        assert_eq!(of(Dealer::Omni, client), Vec::<String>::new());
+        assert_eq!(of(Dealer::Bizplus, client), ["a.failover.from"]);
+        let polled = |a: &mut Account| {
+            a.client_id = "client".into();
+            a.failover.from = "0212345678".into();
+            a.auth_base = "https://x.example/v1".into();
+            a.reports.mode = ReportMode::Polling;
+        };
+        assert_eq!(
+            of(Dealer::Bizplus, polled),
+            ["a.auth_base", "a.reports.mode"]
+        );
+        let nhn = |a: &mut Account| {
+            a.pull_templates = true;
+            a.templates_refresh = Duration::millis(0);
+            a.reports.mode = ReportMode::Polling;
+        };
+        assert_eq!(of(Dealer::Nhn, nhn), ["a.app_key", "a.templates_refresh"]);
+        let pulled = |a: &mut Account| a.pull_templates = true;
+        assert_eq!(of(Dealer::Bizgo, pulled), ["a.pull_templates"]);
+    }
+
+    #[test]
+    fn tokens_are_fetched_where_the_account_lives() {
+        let mut account = Account {
+            provider: Dealer::Bizplus,
             ..account()
         };
-        assert_eq!(keys(&omni), ["a.provider"]);
-        let nhn = Account {
-            provider: Dealer::Nhn,
-            reports: ReportSettings {
-                mode: ReportMode::Polling,
-                ..ReportSettings::default()
-            },
-            ..account()
-        };
-        assert_eq!(keys(&nhn), ["a.app_key", "a.reports.mode"]);
+        assert_eq!(account.auth(), "https://msggw-auth.supersms.co:9440");
+        account.api_base = "http://a".into();
+        assert_eq!(account.auth(), "http://a");
+        account.auth_base = "http://b".into();
+        assert_eq!(account.auth(), "http://b");
     }
 
     #[test]

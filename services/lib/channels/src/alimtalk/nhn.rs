@@ -48,6 +48,18 @@ pub fn path(app_key: &str) -> String {
     format!("/alimtalk/v2.3/appkeys/{app_key}/messages")
 }
 
+/// Where results are listed.
+#[must_use]
+pub fn results_path(app_key: &str) -> String {
+    format!("/alimtalk/v2.3/appkeys/{app_key}/message-results")
+}
+
+/// Where the templates of a sender profile are listed.
+#[must_use]
+pub fn templates_path(app_key: &str, sender_key: &str) -> String {
+    format!("/alimtalk/v2.3/appkeys/{app_key}/senders/{sender_key}/templates")
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {

@@ -1,6 +1,7 @@
 //! The AlimTalk channel's I/O.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bongsu_domain::target::check_url;
@@ -13,10 +14,11 @@ use reqwest::{Client, Method, Request};
 use tokio::time::Instant;
 use url::Url;
 
+use super::catalogue::{Catalogue, Source, Templates};
 use super::config::{Account, Dealer};
 use super::payload::{self, Letter};
-use super::template::Prepared;
-use super::{bizgo, nhn};
+use super::session::Session;
+use super::{bizgo, infobank, nhn};
 use crate::client::{self, BODY_LIMIT, Reach};
 use crate::limits::{Egress, Limits};
 use crate::provider::{
@@ -44,7 +46,9 @@ struct Ready {
     account: Account,
     url: Url,
     credential: HeaderValue,
-    templates: BTreeMap<String, Prepared>,
+    templates: Catalogue,
+    /// The token, with dealers that want one.
+    session: Option<Session>,
     key: Option<ReferenceKey>,
     /// Recipients of one request; shrinks when the dealer says that it takes fewer.
     most: AtomicUsize,
@@ -93,6 +97,7 @@ impl AlimTalkProvider {
     fn sort<'a>(
         &'a self,
         batch: &[Attempt<'_>],
+        templates: &BTreeMap<&str, Arc<Templates>>,
         results: &mut [AttemptResult],
     ) -> BTreeMap<(&'a str, String), Vec<Item>> {
         let mut groups: BTreeMap<(&str, String), Vec<Item>> = BTreeMap::new();
@@ -104,7 +109,11 @@ impl AlimTalkProvider {
             let Some((name, ready)) = known else {
                 continue;
             };
-            match ready.letter(*attempt) {
+            // Without templates it stays unavailable.
+            let Some(templates) = templates.get(name.as_str()) else {
+                continue;
+            };
+            match ready.letter(*attempt, templates) {
                 Ok(letter) => groups
                     .entry((name, letter.template.clone()))
                     .or_default()
@@ -123,40 +132,104 @@ impl AlimTalkProvider {
         groups
     }
 
-    /// One request, with a result for each of its items.
-    async fn send(&self, ready: &Ready, items: &[Item], deadline: Instant) -> Vec<AttemptResult> {
+    /// The templates of every account of a batch that knows them.
+    async fn templates<'a>(
+        &'a self,
+        batch: &[Attempt<'_>],
+        deadline: Instant,
+    ) -> BTreeMap<&'a str, Arc<Templates>> {
+        let mut known = BTreeMap::new();
+        for attempt in batch {
+            let account = attempt.delivery.address.account.as_str();
+            let Some((name, ready)) = self.accounts.get_key_value(account) else {
+                continue;
+            };
+            if known.contains_key(name.as_str()) {
+                continue;
+            }
+            if let Ok(templates) = ready.templates.templates(&self.client, deadline).await {
+                known.insert(name.as_str(), templates);
+            }
+        }
+        known
+    }
+
+    /// One request, with a result for each of its items; with a dealer of tokens a second one when
+    /// the token was refused.
+    async fn send(
+        &self,
+        ready: &Ready,
+        items: &[Item],
+        templates: &Templates,
+        deadline: Instant,
+    ) -> Vec<AttemptResult> {
+        let all = |result| vec![result; items.len()];
+        let Some(session) = &ready.session else {
+            return self
+                .exchange(ready, items, templates, ready.credential.clone(), deadline)
+                .await
+                .unwrap_or_else(|| all(AttemptResult::AccountFault));
+        };
+        for _ in 0..2 {
+            let now = self.clock.now_millis();
+            let token = match session.header(&self.client, now, deadline).await {
+                Ok(token) => token,
+                Err(result) => return all(result),
+            };
+            let answered = self.exchange(ready, items, templates, token.clone(), deadline);
+            if let Some(results) = answered.await {
+                return results;
+            }
+            session.refused(&token).await;
+        }
+        all(AttemptResult::AccountFault)
+    }
+
+    /// One exchange; `None` when the credential was a token and was refused.
+    async fn exchange(
+        &self,
+        ready: &Ready,
+        items: &[Item],
+        templates: &Templates,
+        credential: HeaderValue,
+        deadline: Instant,
+    ) -> Option<Vec<AttemptResult>> {
         let letters: Vec<&Letter> = items.iter().map(|item| &item.letter).collect();
-        let Some(body) = ready.body(&letters) else {
-            return vec![AttemptResult::Unavailable; items.len()];
+        let Some(body) = ready.body(&letters, templates) else {
+            return Some(vec![AttemptResult::Unavailable; items.len()]);
         };
         let mut request = Request::new(Method::POST, ready.url.clone());
         let headers = request.headers_mut();
         headers.insert(HEADER_WORKER, self.worker.clone());
         let number = items.iter().map(|item| item.number).max().unwrap_or(1);
         headers.insert(HEADER_ATTEMPT, HeaderValue::from(number));
-        let limit = ready.headers(headers, &letters);
-        match client::exchange_up_to(&self.client, request, body, deadline, limit).await {
+        let limit = ready.headers(headers, &letters, credential);
+        let asked = client::exchange_up_to(&self.client, request, body, deadline, limit);
+        Some(match asked.await {
             Ok(answer) => {
                 let wait = answer.headers.get(RETRY_AFTER).and_then(|value| {
                     retry_after::parse(value.to_str().ok()?, self.clock.now_millis())
                 });
                 let results = match ready.account.provider {
                     Dealer::Nhn => nhn::results(answer.status, &answer.body, wait, &letters),
-                    Dealer::Bizgo | Dealer::Bizplus | Dealer::Omni => {
-                        bizgo::results(answer.status, &answer.body, wait, &letters)
+                    Dealer::Bizgo => bizgo::results(answer.status, &answer.body, wait, &letters),
+                    Dealer::Bizplus | Dealer::Omni => {
+                        let account = &ready.account;
+                        let told = infobank::result(account, answer.status, &answer.body, wait)?;
+                        vec![told; items.len()]
                     }
                 };
                 ready.learn(&results);
                 results
             }
             Err(no_answer) => vec![no_answer.result(); items.len()],
-        }
+        })
     }
 }
 
 impl Ready {
-    fn letter(&self, attempt: Attempt<'_>) -> Result<Letter, AttemptResult> {
-        let made = payload::letter(attempt, &self.templates, self.key.as_ref());
+    fn letter(&self, attempt: Attempt<'_>, templates: &Templates) -> Result<Letter, AttemptResult> {
+        let made = payload::letter(attempt, templates, self.key.as_ref());
         let letter = made.map_err(|unfit| {
             tracing::warn!(delivery.id = %attempt.delivery.id, %unfit, "not sent");
             AttemptResult::Refused(unfit.reason())
@@ -171,13 +244,12 @@ impl Ready {
         Ok(letter)
     }
 
-    fn body(&self, letters: &[&Letter]) -> Option<Vec<u8>> {
+    fn body(&self, letters: &[&Letter], templates: &Templates) -> Option<Vec<u8>> {
         let written = match self.account.provider {
             Dealer::Nhn => nhn::body(&self.account, letters),
-            Dealer::Bizgo | Dealer::Bizplus | Dealer::Omni => {
-                let template = letters
-                    .first()
-                    .and_then(|l| self.templates.get(&l.template));
+            Dealer::Bizplus | Dealer::Omni => infobank::body(&self.account, letters.first()?),
+            Dealer::Bizgo => {
+                let template = letters.first().and_then(|l| templates.get(&l.template));
                 let text = template.map_or("", |t| t.text.as_str());
                 bizgo::body(&self.account, letters, text)
             }
@@ -186,11 +258,16 @@ impl Ready {
     }
 
     /// Sets the dealer's headers; gives the bytes its answer may have.
-    fn headers(&self, headers: &mut HeaderMap, letters: &[&Letter]) -> usize {
+    fn headers(
+        &self,
+        headers: &mut HeaderMap,
+        letters: &[&Letter],
+        credential: HeaderValue,
+    ) -> usize {
         match self.account.provider {
             Dealer::Nhn => {
                 headers.insert(CONTENT_TYPE, JSON_UTF8);
-                headers.insert(nhn::HEADER_SECRET, self.credential.clone());
+                headers.insert(nhn::HEADER_SECRET, credential);
                 if let Ok(key) = HeaderValue::from_str(&bizgo::key(letters)) {
                     headers.insert(nhn::HEADER_KEY, key);
                 }
@@ -198,7 +275,7 @@ impl Ready {
             }
             Dealer::Bizgo | Dealer::Bizplus | Dealer::Omni => {
                 headers.insert(CONTENT_TYPE, JSON);
-                headers.insert(AUTHORIZATION, self.credential.clone());
+                headers.insert(AUTHORIZATION, credential);
                 BODY_LIMIT
             }
         }
@@ -221,7 +298,8 @@ fn ready(account: &Account) -> Result<Ready, String> {
     let base = check_url(account.base(), true).map_err(|error| error.to_string())?;
     let path = match account.provider {
         Dealer::Nhn => nhn::path(&account.app_key),
-        Dealer::Bizgo | Dealer::Bizplus | Dealer::Omni => bizgo::SEND_PATH.to_owned(),
+        Dealer::Bizgo => bizgo::SEND_PATH.to_owned(),
+        dealer @ (Dealer::Bizplus | Dealer::Omni) => infobank::send_path(dealer).to_owned(),
     };
     let mut credential = HeaderValue::from_str(account.api_key.expose())
         .map_err(|_| "api_key cannot stand in a header".to_owned())?;
@@ -231,10 +309,23 @@ fn ready(account: &Account) -> Result<Ready, String> {
         let prepared = template.prepare().map_err(|fault| fault.to_string())?;
         templates.insert(code, prepared);
     }
+    let session = account.provider.has_tokens().then(|| {
+        let auth = check_url(account.auth(), true).map_err(|error| error.to_string())?;
+        let url = auth.join(infobank::token_path(account.provider));
+        let url = url.map_err(|error| error.to_string())?;
+        Session::new(url, &account.client_id, account.api_key.expose())
+    });
+    let source = account.pull_templates.then(|| {
+        let path = nhn::templates_path(&account.app_key, &account.sender_key);
+        let url = base.join(&path).map_err(|error| error.to_string())?;
+        let refresh = account.templates_refresh.0;
+        Ok::<_, String>(Source::new(url, credential.clone(), refresh))
+    });
     Ok(Ready {
+        session: session.transpose()?,
         url: base.join(&path).map_err(|error| error.to_string())?,
         credential,
-        templates,
+        templates: Catalogue::new(templates, source.transpose()?),
         key: account.reference_key(),
         most: AtomicUsize::new(account.recipients_per_request),
         account: account.clone(),
@@ -285,15 +376,20 @@ impl Provider for AlimTalkProvider {
                 self.accounts.contains_key(name)
             })?;
             let mut results = vec![AttemptResult::Unavailable; batch.len()];
-            let groups = self.sort(batch, &mut results);
+            let templates = self.templates(batch, deadline).await;
+            let groups = self.sort(batch, &templates, &mut results);
             let mut calls = Vec::new();
             for ((account, _), items) in &groups {
-                let Some(ready) = self.accounts.get(*account) else {
+                let (Some(ready), Some(templates)) =
+                    (self.accounts.get(*account), templates.get(account))
+                else {
                     continue;
                 };
                 let most = ready.most.load(Ordering::Relaxed).max(1);
                 for items in items.chunks(most) {
-                    calls.push(async move { (items, self.send(ready, items, deadline).await) });
+                    calls.push(async move {
+                        (items, self.send(ready, items, templates, deadline).await)
+                    });
                 }
             }
             for (items, answered) in join_all(calls).await {

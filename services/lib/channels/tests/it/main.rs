@@ -8,6 +8,7 @@ mod alimtalk;
 mod apns;
 mod chats;
 mod conformance;
+mod dealers;
 mod discord;
 mod discord_twin;
 mod email;

@@ -11,7 +11,7 @@ use bongsu_domain::{Channel, Delivery, Outcome, Purpose, Reason};
 use bongsu_runtime::{Clock, Secret};
 use bongsu_simulators::simulators::Settings as Twins;
 use bongsu_simulators::sms::{Counts, Plan, TWILIO_ACCOUNT, TWILIO_TOKEN};
-use bongsu_simulators::{Kind, Simulators};
+use bongsu_simulators::{Faults, Kind, Simulators};
 use tokio::time::Instant;
 
 use crate::server::{Reply, Server};
@@ -279,6 +279,59 @@ async fn what_does_not_fit_is_never_sent() {
         let result = attempt(&*provider(account), &delivery, PATIENT).await;
         assert_eq!(result, AttemptResult::Accepted);
     }
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_twilio_is_unknown_and_an_error_is_not() {
+    let twins = twin(&Plan::default()).await;
+    let provider = provider(twilio_account(&twins.running()[0].url()));
+    let plan = Faults::default;
+    for (faults, expected) in [
+        (
+            Faults {
+                lost_ratio: 1.0,
+                ..plan()
+            },
+            AttemptResult::Unknown,
+        ),
+        (
+            Faults {
+                fail_ratio: 1.0,
+                fail_status: 504,
+                ..plan()
+            },
+            AttemptResult::Unknown,
+        ),
+        (
+            Faults {
+                fail_ratio: 1.0,
+                ..plan()
+            },
+            AttemptResult::Unavailable,
+        ),
+        (
+            Faults {
+                throttle_ratio: 1.0,
+                retry_after_ms: 3_000,
+                ..plan()
+            },
+            AttemptResult::Throttled {
+                retry_after: Some(Duration::from_secs(3)),
+                scope: ThrottleScope::Account,
+            },
+        ),
+    ] {
+        twins.running()[0].set_faults(faults).unwrap();
+        let delivery = delivery(Channel::Sms, NUMBER, "e1");
+        let result = attempt(&*provider, &delivery, PATIENT).await;
+        assert_eq!(result, expected);
+    }
+    // Nothing removes a second copy: the one that was taken and its answer lost is there.
+    twins.running()[0].set_faults(plan()).unwrap();
+    let delivery = delivery(Channel::Sms, NUMBER, "e1");
+    let result = attempt(&*provider, &delivery, PATIENT).await;
+    assert_eq!(result, AttemptResult::Accepted);
+    assert_eq!(counts(&twins).taken, 2);
 }
 
 #[tokio::test]
