@@ -24,7 +24,7 @@ use crate::frame::{FrameError, SchemaRef, frame_header, unframe};
 use crate::hot;
 use crate::outcome::OutcomeReceipt;
 use crate::records::{
-    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
+    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt, Suppression,
 };
 
 /// The most a single length in a record may claim, in bytes: a damaged length must not allocate.
@@ -100,10 +100,11 @@ avro_record!(JournalEntry, "journal_entry.avsc");
 avro_record!(Control, "control.avsc");
 avro_record!(AuditEntry, "audit_entry.avsc");
 avro_record!(RateShare, "rate_share.avsc");
+avro_record!(Suppression, "suppression.avsc");
 
 /// Every current schema, for `topics apply` to publish.
 #[must_use]
-pub fn current_schemas() -> [&'static Current; 7] {
+pub fn current_schemas() -> [&'static Current; 8] {
     [
         NotificationEvent::current(),
         Delivery::current(),
@@ -112,6 +113,7 @@ pub fn current_schemas() -> [&'static Current; 7] {
         Control::current(),
         AuditEntry::current(),
         RateShare::current(),
+        Suppression::current(),
     ]
 }
 

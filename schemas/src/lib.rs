@@ -15,6 +15,7 @@ pub mod lookup;
 pub mod millis;
 pub mod outcome;
 pub mod records;
+pub mod suppression;
 pub mod topics;
 
 pub use check::{check_event, parse_json_event};
@@ -24,6 +25,6 @@ pub use lookup::{NoLookup, SchemaLookup, learn_missing};
 pub use millis::Millis;
 pub use outcome::OutcomeReceipt;
 pub use records::{
-    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
+    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt, Suppression,
 };
 pub use topics::Topics;

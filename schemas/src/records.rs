@@ -26,6 +26,12 @@ mod defaults {
     pub(super) fn none() -> String {
         "none".to_owned()
     }
+    pub(super) fn suppressed() -> String {
+        "suppressed".to_owned()
+    }
+    pub(super) const fn one() -> i32 {
+        1
+    }
     pub(super) fn event() -> String {
         "event".to_owned()
     }
@@ -484,6 +490,42 @@ pub struct Control {
     /// When a stop ends by itself; absent ends only with a start. Milliseconds since 1970-01-01T00:00:00Z.
     #[serde(default)]
     pub until: Option<Millis>,
+}
+
+/// Why nothing is sent to an address, or what is suspected of it. Keyed by 16 hexadecimal digits over channel, account and address id; a record without a value ends it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppression {
+    /// The channel's word.
+    pub channel: String,
+    /// Which account would send.
+    pub account: String,
+    /// Stable id of the address; never the address.
+    pub address_id: String,
+    /// The publisher's app the address belongs to.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// suppressed: nothing is sent; suspected: verdicts are counted.
+    #[serde(default = "defaults::suppressed")]
+    pub hold: String,
+    /// Bounded reason code.
+    pub reason: String,
+    /// Since when. Milliseconds since 1970-01-01T00:00:00Z.
+    pub at: Millis,
+    /// When the version of the address was registered that the verdict is about; a later one is alive. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub registered_at: Option<Millis>,
+    /// Verdicts so far.
+    #[serde(default = "defaults::one")]
+    pub verdicts: i32,
+    /// When the first verdict came. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub first_at: Option<Millis>,
+    /// hygiene, or who asked for it.
+    #[serde(default)]
+    pub by: String,
+    /// Why, in the words of who asked for it.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// An administrative act: who did what, when and why. Keyed by the actor.

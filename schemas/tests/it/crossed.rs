@@ -118,6 +118,7 @@ fn newer_writers_and_readers_get_on_with_today() {
     cross_with_newer(&sample::control());
     cross_with_newer(&sample::audit_entry());
     cross_with_newer(&sample::rate_share());
+    cross_with_newer(&sample::suppression());
 }
 
 fn cross_with_older<T: AvroRecord>(record: &T) -> T {

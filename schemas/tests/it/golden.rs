@@ -127,3 +127,12 @@ fn a_rate_share_keeps_its_bytes() {
         include_str!("../golden/rate_share.hex"),
     );
 }
+
+#[test]
+fn a_suppression_keeps_its_bytes() {
+    pin(
+        &sample::suppression(),
+        0x4bd6_93d4_421f_4dcb,
+        include_str!("../golden/suppression.hex"),
+    );
+}

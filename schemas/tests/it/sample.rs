@@ -7,6 +7,7 @@ use bongsu_schemas::records::{
 };
 use bongsu_schemas::{
     AuditEntry, Control, Delivery, JournalEntry, Millis, NotificationEvent, RateShare, Receipt,
+    Suppression,
 };
 
 pub(crate) fn event() -> NotificationEvent {
@@ -163,5 +164,22 @@ pub(crate) fn rate_share() -> RateShare {
         left: false,
         expires_at: Some(Millis(1_760_000_003_000)),
         paused_until: Some(Millis(1_760_000_000_700)),
+    }
+}
+
+pub(crate) fn suppression() -> Suppression {
+    Suppression {
+        channel: "apns".into(),
+        account: "shop".into(),
+        address_id: "a-1".into(),
+        app: Some("app".into()),
+        hold: "suppressed".into(),
+        reason: "invalid_address".into(),
+        at: Millis(1_700_000_000_000),
+        registered_at: Some(Millis(1_600_000_000_000)),
+        verdicts: 2,
+        first_at: Some(Millis(1_650_000_000_000)),
+        by: "hygiene".into(),
+        why: None,
     }
 }

@@ -20,6 +20,7 @@ pub mod phone;
 pub mod push_target;
 pub mod reference;
 pub mod subscription;
+pub mod suppression;
 pub mod target;
 pub mod time;
 
@@ -40,4 +41,5 @@ pub use phone::Phone;
 pub use push_target::{PushTarget, PushTargetError};
 pub use reference::{Reference, ReferenceKey};
 pub use subscription::Subscription;
+pub use suppression::{AddressKey, Hold, Suppression};
 pub use time::Timestamp;

@@ -34,6 +34,10 @@ vocabulary!(
         None = "none",
         /// The address does not exist any more; stop using it.
         InvalidAddress = "invalid_address",
+        /// The address may not exist any more, or we may be wrong; said often enough, it is retired.
+        AddressDoubtful = "address_doubtful",
+        /// A person or program asked for nothing to be sent there.
+        Withheld = "withheld",
         /// The provider will never take this content.
         InvalidContent = "invalid_content",
         /// Our credential or account was refused.

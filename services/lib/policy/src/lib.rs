@@ -6,9 +6,11 @@
 //! * [`repeats`]: which events were seen before;
 //! * [`repeat_guard`]: which contents an address has had too often;
 //! * [`rules`]: what law and providers ask of advertising;
+//! * [`hygiene`]: which addresses are dead; [`suppressions`]: what is not sent to;
 //! * [`stops`]: what people hold back.
 
 pub mod hashing;
+pub mod hygiene;
 pub mod pacing;
 pub mod repeat_guard;
 pub mod repeats;
@@ -16,6 +18,7 @@ pub mod retry;
 pub mod rules;
 pub mod sequencer;
 pub mod stops;
+pub mod suppressions;
 
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};
@@ -23,3 +26,4 @@ pub use retry::{AttemptClass, Next, RetryPolicy};
 pub use rules::{Advertising, Nights, Rules, Window, Zone};
 pub use sequencer::{Admission, Packing, Permit, Sequencer, SettledTags};
 pub use stops::{Facts, StoppedUntil, Stops};
+pub use suppressions::Suppressions;

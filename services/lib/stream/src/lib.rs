@@ -4,6 +4,7 @@
 //! implement the port, Kafka (`rdkafka`) and an in-memory local log; one contract suite runs over
 //! both (`tests/it/contract.rs`).
 
+pub mod compacted;
 pub mod dead_letters;
 pub mod error;
 pub mod kafka;

@@ -71,6 +71,23 @@ impl<P> Sequencer<P> {
         found
     }
 
+    /// Ends the deliveries that wait, queued or between attempts, and of which `is_over` says so; the
+    /// owner writes their receipts ([`Sequencer::settle`] is done for them). Looks at all that are
+    /// open.
+    pub fn end_where(&mut self, mut is_over: impl FnMut(&P) -> bool) -> Vec<i64> {
+        let over: Vec<i64> = self
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.state, State::Queued | State::Waiting))
+            .filter(|entry| is_over(&entry.payload))
+            .map(|entry| entry.offset)
+            .collect();
+        for offset in &over {
+            self.end(*offset);
+        }
+        over
+    }
+
     /// What the owner kept for an open delivery.
     #[must_use]
     pub fn payload(&self, offset: i64) -> Option<&P> {
