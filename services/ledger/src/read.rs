@@ -132,6 +132,7 @@ fn checked(r: Receipt, finding: Finding) -> LedgerReceipt {
             address_id: r.address_id.map(short),
             platform: r.platform,
             app: r.app,
+            registered_at: r.registered_at.map(Into::into),
             step: r.step,
             origin: short(r.origin),
             campaign_id: r.campaign_id.map(short),

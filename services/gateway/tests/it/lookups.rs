@@ -55,6 +55,7 @@ async fn world() -> (World, Arc<MemoryStore>) {
             next_offset: 2,
             receipts: (0..).zip(receipts).collect(),
         }],
+        ..ReceiptBatch::default()
     };
     assert_eq!(store.apply(&batch).await.unwrap().applied, 2);
     let reader: Arc<dyn bongsu_store::LedgerReader> = Arc::<MemoryStore>::clone(&store);

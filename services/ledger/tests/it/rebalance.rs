@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bongsu_domain::DeliveryId;
+use bongsu_domain::{DeliveryId, Suppression, Timestamp};
 use bongsu_schemas::lookup::NoLookup;
 use bongsu_store::{
-    ApplyReport, CountRow, CountsQuery, DeliveryView, EventAnswer, EventQuery, LedgerReader,
-    LedgerStore, MemoryStore, ReceiptBatch, RecipientPage, RecipientQuery, SenderScope, StoreError,
-    StoredOffset,
+    ApplyReport, CountRow, CountsQuery, DeliveryView, EventAnswer, EventQuery, HygieneStore,
+    LedgerReader, LedgerStore, MemoryStore, ReceiptBatch, RecipientPage, RecipientQuery,
+    SenderScope, StoreError, StoredOffset, SuppressionChanges, SuppressionQuery, WindowRow,
 };
 use bongsu_testkit::wait_until;
 use futures_util::future::BoxFuture;
@@ -74,6 +74,23 @@ impl LedgerStore for Gate {
     }
 }
 
+impl HygieneStore for Gate {
+    fn windows(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WindowRow>, StoreError>> {
+        self.store.windows(since)
+    }
+
+    fn forget_windows(&self, kept_ms: i64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.forget_windows(kept_ms)
+    }
+
+    fn keep_suppressions<'a>(
+        &'a self,
+        changes: &'a SuppressionChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.keep_suppressions(changes)
+    }
+}
+
 impl LedgerReader for Gate {
     fn delivery<'a>(
         &'a self,
@@ -102,6 +119,13 @@ impl LedgerReader for Gate {
         query: &'a CountsQuery,
     ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>> {
         self.store.counts(query)
+    }
+
+    fn suppressions<'a>(
+        &'a self,
+        query: &'a SuppressionQuery,
+    ) -> BoxFuture<'a, Result<Vec<Suppression>, StoreError>> {
+        self.store.suppressions(query)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

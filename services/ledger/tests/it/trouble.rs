@@ -94,6 +94,7 @@ async fn a_log_that_was_made_anew_is_read_from_its_beginning() {
     });
     let ahead = ReceiptBatch {
         partitions: partitions.collect(),
+        ..ReceiptBatch::default()
     };
     world.store.apply(&ahead).await.unwrap();
     world.publish(&outcomes(0..40)).await;

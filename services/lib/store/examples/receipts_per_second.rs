@@ -80,6 +80,7 @@ fn batches(partition: i32, receipts: usize) -> Vec<ReceiptBatch> {
                 next_offset: chunk.last().map_or(0, |o| o + 1),
                 receipts: chunk.iter().map(|o| (*o, receipt(partition, *o))).collect(),
             }],
+            ..ReceiptBatch::default()
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::StoreError;
+use crate::hygiene::WindowRow;
 use crate::receipt::{Finding, LedgerReceipt, ReceiptBatch};
 use crate::rows::{CountKey, DeliveryRow, EventRow, TimelineRow};
 use crate::store::ApplyReport;
@@ -14,6 +15,7 @@ pub(crate) type Offsets = BTreeMap<(String, i32), i64>;
 pub(crate) struct Plan<'a> {
     receipts: Vec<&'a LedgerReceipt>,
     skipped: usize,
+    windows: &'a [WindowRow],
     /// Positions that move forward.
     pub(crate) offsets: Offsets,
 }
@@ -23,6 +25,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self {
             receipts: Vec::with_capacity(batch.len()),
             skipped: 0,
+            windows: &batch.windows,
             offsets: Offsets::new(),
         };
         for part in &batch.partitions {
@@ -61,6 +64,7 @@ pub(crate) struct Changes {
     pub(crate) timeline: BTreeMap<String, TimelineRow>,
     pub(crate) events: BTreeMap<String, EventRow>,
     pub(crate) counts: BTreeMap<CountKey, i64>,
+    pub(crate) windows: Vec<WindowRow>,
     pub(crate) report: ApplyReport,
 }
 
@@ -104,6 +108,9 @@ pub(crate) fn fold(
         changes.count(old, &row)?;
         row.revision += 1;
         changes.deliveries.push(row);
+    }
+    if plan.skipped == 0 {
+        changes.windows = plan.windows.to_vec();
     }
     changes.counts.retain(|_, change| *change != 0);
     Ok(changes)

@@ -7,6 +7,7 @@
 
 pub mod error;
 mod fold;
+pub mod hygiene;
 pub mod memory;
 pub mod postgres;
 pub mod query;
@@ -21,13 +22,14 @@ mod table;
 pub mod view;
 
 pub use error::{ErrorClass, OpenError, StoreError};
+pub use hygiene::{SuppressionChanges, SuppressionQuery, WindowRow};
 pub use memory::MemoryStore;
 pub use postgres::PostgresStore;
 pub use query::{CountsQuery, Cursor, EventQuery, RecipientQuery, SenderScope};
 pub use receipt::{Facts, Finding, LedgerReceipt, PartitionBatch, Position, ReceiptBatch};
 pub use settings::{Settings, open};
 pub use sqlite::SqliteStore;
-pub use store::{ApplyReport, LedgerReader, LedgerStore, StoredOffset};
+pub use store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
 pub use view::{
     CountRow, DeliveryView, EventAnswer, EventReceipt, EventView, RecipientPage, TimelineEntry,
     Verdict,

@@ -6,16 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bongsu_domain::{DeliveryId, Timestamp};
+use bongsu_domain::{AddressKey, DeliveryId, Suppression, Timestamp};
 use futures_util::future::BoxFuture;
 
 use crate::error::StoreError;
 use crate::fold::{Offsets, Plan, fold};
+use crate::hygiene::{SuppressionChanges, SuppressionQuery, WindowRow};
 use crate::query::{CountsQuery, EventQuery, MAX_LIMIT, RecipientQuery, SenderScope, minute_of};
 use crate::reads::{cut, recipient_page};
 use crate::receipt::ReceiptBatch;
 use crate::rows::{CountKey, DeliveryRow, EventRow, TimelineRow};
-use crate::store::{ApplyReport, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
 use crate::view::{CountRow, DeliveryView, EventAnswer, EventView, RecipientPage};
 
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ struct Tables {
     timeline: BTreeMap<String, TimelineRow>,
     events: BTreeMap<String, EventRow>,
     counts: BTreeMap<CountKey, i64>,
+    windows: BTreeMap<(String, String, String, i64), (i64, i64)>,
+    suppressions: BTreeMap<AddressKey, Suppression>,
 }
 
 /// The in-memory backend. Clones share the tables.
@@ -91,6 +94,12 @@ impl MemoryStore {
         }
         for (key, change) in changes.counts {
             *tables.counts.entry(key).or_insert(0) += change;
+        }
+        for row in changes.windows {
+            let key = (row.channel, row.account, row.app, row.minute);
+            let sum = tables.windows.entry(key).or_default();
+            sum.0 += row.told;
+            sum.1 += row.dead;
         }
         Ok(changes.report)
     }
@@ -253,6 +262,55 @@ impl LedgerStore for MemoryStore {
     }
 }
 
+impl HygieneStore for MemoryStore {
+    fn windows(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WindowRow>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.open()?;
+            let rows = tables.windows.iter().filter(|(key, _)| key.3 >= since.0);
+            Ok(rows
+                .map(
+                    |((channel, account, app, minute), (told, dead))| WindowRow {
+                        channel: channel.clone(),
+                        account: account.clone(),
+                        app: app.clone(),
+                        minute: *minute,
+                        told: *told,
+                        dead: *dead,
+                    },
+                )
+                .collect())
+        })
+    }
+
+    fn forget_windows(&self, kept_ms: i64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut tables = self.open()?;
+            let newest = tables.windows.keys().map(|key| key.3).max().unwrap_or(0);
+            tables.windows.retain(|key, _| key.3 >= newest - kept_ms);
+            Ok(())
+        })
+    }
+
+    fn keep_suppressions<'a>(
+        &'a self,
+        changes: &'a SuppressionChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut tables = self.open()?;
+            if changes.replace {
+                tables.suppressions.clear();
+            }
+            for kept in &changes.kept {
+                tables.suppressions.insert(kept.key(), kept.clone());
+            }
+            for key in &changes.gone {
+                tables.suppressions.remove(key);
+            }
+            Ok(())
+        })
+    }
+}
+
 impl LedgerReader for MemoryStore {
     fn delivery<'a>(
         &'a self,
@@ -290,6 +348,18 @@ impl LedgerReader for MemoryStore {
         query: &'a CountsQuery,
     ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>> {
         Box::pin(async move { self.find_counts(query) })
+    }
+
+    fn suppressions<'a>(
+        &'a self,
+        query: &'a SuppressionQuery,
+    ) -> BoxFuture<'a, Result<Vec<Suppression>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.open()?;
+            let wanted = tables.suppressions.values().filter(|s| query.wants(s));
+            let most = usize::try_from(query.most()).unwrap_or(0);
+            Ok(wanted.take(most).cloned().collect())
+        })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bongsu_domain::DeliveryId;
+use bongsu_domain::{DeliveryId, Suppression, Timestamp};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
 
 use crate::error::{OpenError, StoreError};
 use crate::fold::{Changes, Offsets, Plan, fold};
+use crate::hygiene::{
+    self, SUPPRESSIONS, SuppressionChanges, SuppressionQuery, WINDOWS, WindowRow, suppression_cells,
+};
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::reads::{self, Backend, Row, stored_offsets};
 use crate::receipt::ReceiptBatch;
@@ -22,7 +25,7 @@ use crate::rows::{
     COUNTS, DELIVERIES, DeliveryRow, EVENT_RECEIPTS, EventRow, OFFSET_LOCKS, OFFSETS, OffsetRow,
     TIMELINE, TimelineRow, offset_cells,
 };
-use crate::store::{ApplyReport, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
 use crate::table::{Cell, Kind, Statement, Table};
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
@@ -68,6 +71,31 @@ impl PostgresStore {
     /// Closes the pool after running statements have ended.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    async fn keep(&self, changes: &SuppressionChanges) -> Result<(), StoreError> {
+        /// Rows of one statement.
+        const ROWS: usize = 2_000;
+        let begun = self.pool.begin().await;
+        let mut transaction = begun.map_err(StoreError::database("keep suppressions"))?;
+        if changes.replace {
+            sqlx::query("DELETE FROM suppressions")
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::database("forget suppressions"))?;
+        }
+        for chunk in changes.kept.chunks(ROWS) {
+            let rows = chunk.iter().map(suppression_cells).collect();
+            insert(&mut transaction, &SUPPRESSIONS, rows).await?;
+        }
+        let gone: Vec<String> = changes.gone.iter().map(|key| key.to_string()).collect();
+        sqlx::query("DELETE FROM suppressions WHERE address_key = ANY($1)")
+            .bind(gone)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::database("forget suppressions"))?;
+        let done = transaction.commit().await;
+        done.map_err(StoreError::database("keep suppressions"))
     }
 
     async fn apply_once(&self, batch: &ReceiptBatch) -> Result<ApplyReport, StoreError> {
@@ -175,6 +203,8 @@ async fn write(
     insert(connection, &OFFSETS, rows.collect()).await?;
     let rows = changes.counts.into_iter().map(|(key, n)| key.cells(n));
     insert(connection, &COUNTS, rows.collect()).await?;
+    let rows = changes.windows.into_iter().map(WindowRow::cells);
+    insert(connection, &WINDOWS, rows.collect()).await?;
     Ok(())
 }
 
@@ -281,6 +311,30 @@ impl LedgerStore for PostgresStore {
     }
 }
 
+impl HygieneStore for PostgresStore {
+    fn windows(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WindowRow>, StoreError>> {
+        Box::pin(hygiene::windows(self, since.0))
+    }
+
+    fn forget_windows(&self, kept_ms: i64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            sqlx::query(hygiene::FORGET_WINDOWS)
+                .bind(kept_ms)
+                .execute(&self.pool)
+                .await
+                .map_err(StoreError::database("forget windows"))?;
+            Ok(())
+        })
+    }
+
+    fn keep_suppressions<'a>(
+        &'a self,
+        changes: &'a SuppressionChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.keep(changes))
+    }
+}
+
 impl LedgerReader for PostgresStore {
     fn delivery<'a>(
         &'a self,
@@ -309,6 +363,13 @@ impl LedgerReader for PostgresStore {
         query: &'a CountsQuery,
     ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>> {
         Box::pin(reads::counts(self, query))
+    }
+
+    fn suppressions<'a>(
+        &'a self,
+        query: &'a SuppressionQuery,
+    ) -> BoxFuture<'a, Result<Vec<Suppression>, StoreError>> {
+        Box::pin(hygiene::suppressions(self, query))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bongsu_domain::{DeliveryId, Outcome, Timestamp};
 
+use crate::hygiene::WindowRow;
+
 /// Where a record lies.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Position {
@@ -41,6 +43,8 @@ pub struct Facts {
     pub platform: Option<String>,
     /// App of the address.
     pub app: Option<String>,
+    /// When the version of the address sent to was registered; not stored.
+    pub registered_at: Option<Timestamp>,
     /// Position in the channel plan.
     pub step: i32,
     /// event, campaign, schedule, fallback or replay.
@@ -146,6 +150,9 @@ pub struct PartitionBatch {
 pub struct ReceiptBatch {
     /// By partition.
     pub partitions: Vec<PartitionBatch>,
+    /// What these receipts say of addresses, to be added to the windows; left out when any receipt
+    /// of the batch was written before.
+    pub windows: Vec<WindowRow>,
 }
 
 impl ReceiptBatch {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bongsu_domain::DeliveryId;
+use bongsu_domain::{DeliveryId, Suppression, Timestamp};
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
@@ -16,6 +16,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlitePool};
 
 use crate::error::{OpenError, StoreError};
 use crate::fold::{Changes, Offsets, Plan, fold};
+use crate::hygiene::{
+    self, SUPPRESSIONS, SuppressionChanges, SuppressionQuery, WINDOWS, WindowRow, suppression_cells,
+};
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::reads::{self, Backend, Row, stored_offsets};
 use crate::receipt::ReceiptBatch;
@@ -23,7 +26,7 @@ use crate::rows::{
     COUNTS, DELIVERIES, DeliveryRow, EVENT_RECEIPTS, EventRow, OFFSET_LOCKS, OFFSETS, OffsetRow,
     TIMELINE, TimelineRow, offset_cells,
 };
-use crate::store::{ApplyReport, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
 use crate::table::{Cell, Statement, Table};
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
@@ -101,6 +104,31 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    async fn keep(&self, changes: &SuppressionChanges) -> Result<(), StoreError> {
+        let failed = StoreError::database("keep suppressions");
+        let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(failed)?;
+        if changes.replace {
+            sqlx::query("DELETE FROM suppressions")
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::database("forget suppressions"))?;
+        }
+        let rows = changes.kept.iter().map(suppression_cells).collect();
+        insert(&mut transaction, &SUPPRESSIONS, rows).await?;
+        let gone = changes.gone.iter().map(|key| key.to_string());
+        let gone = serde_json::Value::from_iter(gone).to_string();
+        sqlx::query(
+            "DELETE FROM suppressions WHERE address_key IN (SELECT value FROM json_each($1))",
+        )
+        .bind(gone)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database("forget suppressions"))?;
+        let done = transaction.commit().await;
+        done.map_err(StoreError::database("keep suppressions"))
     }
 
     async fn apply_batch(&self, batch: &ReceiptBatch) -> Result<ApplyReport, StoreError> {
@@ -232,6 +260,8 @@ async fn write(
     insert(connection, &OFFSETS, rows.collect()).await?;
     let rows = changes.counts.into_iter().map(|(key, n)| key.cells(n));
     insert(connection, &COUNTS, rows.collect()).await?;
+    let rows = changes.windows.into_iter().map(WindowRow::cells);
+    insert(connection, &WINDOWS, rows.collect()).await?;
     Ok(())
 }
 
@@ -313,6 +343,30 @@ impl LedgerStore for SqliteStore {
     }
 }
 
+impl HygieneStore for SqliteStore {
+    fn windows(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WindowRow>, StoreError>> {
+        Box::pin(hygiene::windows(self, since.0))
+    }
+
+    fn forget_windows(&self, kept_ms: i64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            sqlx::query(hygiene::FORGET_WINDOWS)
+                .bind(kept_ms)
+                .execute(&self.writer)
+                .await
+                .map_err(StoreError::database("forget windows"))?;
+            Ok(())
+        })
+    }
+
+    fn keep_suppressions<'a>(
+        &'a self,
+        changes: &'a SuppressionChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.keep(changes))
+    }
+}
+
 impl LedgerReader for SqliteStore {
     fn delivery<'a>(
         &'a self,
@@ -341,6 +395,13 @@ impl LedgerReader for SqliteStore {
         query: &'a CountsQuery,
     ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>> {
         Box::pin(reads::counts(self, query))
+    }
+
+    fn suppressions<'a>(
+        &'a self,
+        query: &'a SuppressionQuery,
+    ) -> BoxFuture<'a, Result<Vec<Suppression>, StoreError>> {
+        Box::pin(hygiene::suppressions(self, query))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use bongsu_domain::DeliveryId;
+use bongsu_domain::{DeliveryId, Suppression, Timestamp};
 use futures_util::future::BoxFuture;
 
 use crate::error::StoreError;
+use crate::hygiene::{SuppressionChanges, SuppressionQuery, WindowRow};
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::receipt::ReceiptBatch;
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
@@ -36,7 +37,7 @@ pub struct StoredOffset {
 
 /// Writes receipts. Every method writes all or nothing; a dropped future may have written, and the
 /// same call may then be made again.
-pub trait LedgerStore: LedgerReader {
+pub trait LedgerStore: LedgerReader + HygieneStore {
     /// Writes a batch and its offsets in one transaction. Receipts below the stored offset of
     /// their partition are skipped, so that a ledger that lost its partition cannot count twice;
     /// a batch that starts beyond it is fine (markers and compaction leave gaps). Counts move by
@@ -67,6 +68,31 @@ pub trait LedgerStore: LedgerReader {
         &'a self,
         topic: &'a str,
         partitions: &'a [i32],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Keeps what hygiene needs. All or nothing, as [`LedgerStore`].
+pub trait HygieneStore: Send + Sync {
+    /// What was told of addresses since a minute.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn windows(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WindowRow>, StoreError>>;
+
+    /// Forgets the windows of minutes that lie so many milliseconds before the newest: receipts bring
+    /// their own time, also when an old log is read again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn forget_windows(&self, kept_ms: i64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Changes the table of suppressions.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was written.
+    fn keep_suppressions<'a>(
+        &'a self,
+        changes: &'a SuppressionChanges,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
@@ -106,6 +132,15 @@ pub trait LedgerReader: Send + Sync {
         &'a self,
         query: &'a CountsQuery,
     ) -> BoxFuture<'a, Result<Vec<CountRow>, StoreError>>;
+
+    /// Suppressions in the order of their keys, of every sender: an address belongs to none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn suppressions<'a>(
+        &'a self,
+        query: &'a SuppressionQuery,
+    ) -> BoxFuture<'a, Result<Vec<Suppression>, StoreError>>;
 
     /// Whether the store answers.
     ///

@@ -7,6 +7,7 @@
 )]
 
 mod contention;
+mod hygiene;
 mod lookups;
 mod meaning;
 mod offsets;
@@ -36,4 +37,6 @@ conformance! {
     contention: two_ledgers_with_the_same_batch_count_it_once,
     contention: writers_of_the_same_deliveries_never_lose_a_transition,
     same: random_histories_look_as_in_memory,
+    hygiene: suppressions_are_kept_changed_and_forgotten,
+    hygiene: windows_move_with_their_batch_and_never_twice,
 }

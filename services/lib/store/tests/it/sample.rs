@@ -110,6 +110,7 @@ pub(crate) fn batch(partition: i32, first: i64, receipts: Vec<LedgerReceipt>) ->
             next_offset: receipts.last().map_or(first, |(o, _)| o + 1),
             receipts,
         }],
+        ..ReceiptBatch::default()
     }
 }
 
