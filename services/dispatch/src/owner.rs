@@ -23,6 +23,7 @@ use bongsu_domain::{Delivery, Timestamp};
 use bongsu_policy::{Nights, Packing, Sequencer};
 use bongsu_schemas::SchemaRef;
 use bongsu_stream::port::{Answer, Answers, Committed, Record};
+use bongsu_suppressions::Suppressed;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -158,6 +159,7 @@ pub struct Owner {
     taken: Vec<Answer>,
     permit: Option<BoxFuture<'static, Option<Permit>>>,
     switch: StopSwitch,
+    suppressed: Suppressed,
     nights: Nights,
     lane: Lane,
     notes: Notes,
@@ -193,6 +195,8 @@ enum Wake {
     Parked(parking::Wake),
     Notes(NotesWake),
     Timer,
+    /// What is suppressed has changed.
+    Suppressions,
     /// A place at the provider is free again.
     Freed,
 }
@@ -211,6 +215,7 @@ impl Owner {
         let jitter = Jitter::new(shared.seed ^ u64::from(partition.unsigned_abs()));
         let switch = shared.switch.clone();
         let nights = shared.nights.clone();
+        let suppressed = shared.suppressed.clone();
         let gauges = Gauges {
             held: shared.metrics.held(),
             in_lane: shared.metrics.in_lane(),
@@ -233,6 +238,7 @@ impl Owner {
             taken: Vec::new(),
             permit: None,
             switch,
+            suppressed,
             nights,
             lane: Lane::default(),
             notes: Notes::default(),
@@ -292,6 +298,7 @@ impl Owner {
                 Wake::Parked(wake) => self.parked(wake)?,
                 Wake::Notes(wake) => self.noted(wake)?,
                 Wake::Timer => self.publish_status(),
+                Wake::Suppressions => self.end_suppressed(),
                 Wake::Freed => self.wake_groups(),
             }
             self.take_what_is_ready()?;
@@ -354,6 +361,7 @@ impl Owner {
             command = self.commands.recv(), if !self.draining => Wake::Command(command),
             permit = maybe(permit) => Wake::Permit(permit),
             (reference, learned) = maybe(schema) => Wake::Schema(reference, learned),
+            () = self.suppressed.changed(), if !self.draining => Wake::Suppressions,
             () = self.shared.pacing.freed(), if !self.draining && waits => Wake::Freed,
             () = self.timer.as_mut(), if timed => Wake::Timer,
         };
@@ -367,6 +375,7 @@ impl Owner {
             | Wake::Parked(_)
             | Wake::Notes(_)
             | Wake::Timer
+            | Wake::Suppressions
             | Wake::Freed => {}
         }
         wake

@@ -9,6 +9,7 @@ use bongsu_policy::{Nights, Rules};
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
 use bongsu_stream::port::{Cluster, GroupOptions, Producer, Reset};
+use bongsu_suppressions::Suppressed;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 
@@ -75,6 +76,17 @@ pub async fn run(
         () = shutdown.requested() => return Ok(()),
         started = control::start(ControlSource::of(&resources, &settings)) => started?,
     };
+    let list = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(()),
+        started = bongsu_suppressions::start(source_of(&resources, &settings), "dispatch") => started,
+    };
+    let Some((suppressed, suppressions)) = list else {
+        let topic = resources.topics.suppressions();
+        return Err(DispatchError::Topics(format!(
+            "topic {topic} does not exist"
+        )));
+    };
     let common = Common {
         all: Arc::new(Semaphore::new(settings.max_in_flight)),
         bulk: Arc::new(Semaphore::new(
@@ -88,12 +100,22 @@ pub async fn run(
             resources.seed,
         ),
         switch,
+        suppressed,
         topics,
         producer: resources.cluster.producer(settings.receipt_linger.0)?,
         notes: resources.cluster.producer(Duration::from_millis(1))?,
     };
     let mut loops = Tasks::new();
     loops.spawn("control", follower.run(shutdown.child()));
+    let stopping = shutdown.child();
+    loops.spawn("suppressions", async move {
+        tokio::select! {
+            biased;
+            () = stopping.requested() => {}
+            () = suppressions.follow() => {}
+        }
+        Ok::<(), DispatchError>(())
+    });
     // Shares are given back once the owners have ended: until then they are being spent.
     let owners_ended = Shutdown::new();
     let exchange = Exchange {
@@ -149,6 +171,18 @@ async fn with_real_session(
     Ok(settings)
 }
 
+fn source_of(resources: &Resources, settings: &Settings) -> bongsu_suppressions::Source {
+    bongsu_suppressions::Source {
+        cluster: Arc::clone(&resources.cluster),
+        topic: resources.topics.suppressions(),
+        codec: Arc::clone(&resources.codec),
+        schemas: Arc::clone(&resources.schemas),
+        schema_patience: settings.schema_patience.0,
+        channel: Some(resources.channel),
+        metrics: resources.metrics.clone(),
+    }
+}
+
 /// Name of the public IP address: workers of one name share its limit.
 fn egress_name(settings: &Settings) -> String {
     if !settings.egress.is_empty() {
@@ -165,6 +199,7 @@ struct Common {
     bulk: Arc<Semaphore>,
     pacing: Arc<Pacing>,
     switch: StopSwitch,
+    suppressed: Suppressed,
     topics: Found,
     producer: Arc<dyn Producer>,
     notes: Arc<dyn Producer>,
@@ -241,6 +276,7 @@ fn shared(
         pacing: Arc::clone(&common.pacing),
         guard: settings.repeat_guard.limit(channel),
         switch: common.switch.clone(),
+        suppressed: common.suppressed.clone(),
         nights: Nights::new(Arc::clone(&resources.rules), channel),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),

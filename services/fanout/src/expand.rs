@@ -13,6 +13,7 @@ use bongsu_policy::rules::{Advertising, Marking};
 use bongsu_schemas::convert::{Source, content_hash, event_receipt};
 use bongsu_schemas::{Codec, Delivery, EncodeError, NotificationEvent, Topics, headers, records};
 use bongsu_stream::port::{Headers, Outgoing, Record};
+use bongsu_suppressions::Suppressed;
 
 /// What every expansion needs.
 pub struct Expander {
@@ -26,10 +27,19 @@ pub struct Expander {
     pub worker_id: Arc<str>,
     /// The channels that have topics; no delivery is made for another.
     pub channels: Vec<Channel>,
+    /// What must not be sent to.
+    pub suppressed: Suppressed,
     /// What law and providers ask of advertising.
     pub rules: Arc<Rules>,
     /// Which contents a channel takes.
     pub fits: ContentCheck,
+}
+
+fn told_suppressed(address: &Address) -> String {
+    format!(
+        "{} address {} is suppressed; `bongsu suppressions list` says since when and why",
+        address.channel, address.id.0
+    )
 }
 
 /// Why a channel can never take a content, in words for the publisher; none when it may. Each
@@ -48,8 +58,8 @@ pub struct Expanded {
     pub refused: Vec<Reason>,
 }
 
-/// Why a recipient, or one channel of it, gets nothing.
-type Refusal = (Reason, String);
+/// How a recipient, or one address of it, ends that gets nothing, and why.
+type Refusal = (Settled, String);
 
 /// The contents of one event, each made once: as published, and as the law wants it.
 struct Contents<'a> {
@@ -95,7 +105,9 @@ impl<'a> Contents<'a> {
     ) -> Result<(&Content, ContentHash), Refusal> {
         let whole = matches!(advertising, Advertising::Marked(_));
         let rendered = match advertising {
-            Advertising::Refused(reason, why) => return Err((*reason, (*why).to_owned())),
+            Advertising::Refused(reason, why) => {
+                return Err((Settled::refused(*reason), (*why).to_owned()));
+            }
             Advertising::AsItIs => &mut self.plain,
             Advertising::Marked(marking) => {
                 if !marking.is_in_override(&self.event.content, channel) {
@@ -103,7 +115,7 @@ impl<'a> Contents<'a> {
                         "the override for {channel} is advertising without `{}` or without `{}`",
                         marking.mark, marking.closing
                     );
-                    return Err((Reason::MarkingMissing, why));
+                    return Err((Settled::refused(Reason::MarkingMissing), why));
                 }
                 let known = self.marked.take().filter(|(known, _)| known == marking);
                 let marked = known.unwrap_or_else(|| {
@@ -120,7 +132,10 @@ impl<'a> Contents<'a> {
             rendered.faults.len() - 1
         });
         if let Some((_, Some(why))) = rendered.faults.get(at) {
-            return Err((Reason::ContentTooLarge, format!("{channel}: {why}")));
+            return Err((
+                Settled::refused(Reason::ContentTooLarge),
+                format!("{channel}: {why}"),
+            ));
         }
         Ok((&rendered.content, rendered.hash))
     }
@@ -144,9 +159,8 @@ impl Expander {
         let mut contents = Contents::new(event, self.fits);
         for recipient in recipients {
             let refused = self.expand_to(record, event, recipient, &mut contents, &mut out)?;
-            if let Some((reason, detail)) = refused {
-                out.refused.push(reason);
-                let settled = Settled::refused(reason);
+            if let Some((settled, detail)) = refused {
+                out.refused.push(settled.reason);
                 let id = Some(recipient.id.as_str());
                 out.records
                     .push(self.refusal(record, raw, id, settled, &detail)?);
@@ -173,6 +187,10 @@ impl Expander {
         let planned = event.channels.iter();
         for channel in planned.filter(|channel| self.channels.contains(channel)) {
             for address in recipient.addresses.iter().filter(|a| a.channel == *channel) {
+                if let Some(settled) = self.suppressed.decide(address) {
+                    refused.get_or_insert_with(|| (settled, told_suppressed(address)));
+                    continue;
+                }
                 let said = match contents.on(*channel, &advertising) {
                     Ok(said) => said,
                     Err(why) => {
@@ -190,12 +208,15 @@ impl Expander {
             let detail = format!(
                 "channel {channel} has no topics here; the operator adds it to topics.channels"
             );
-            return Ok(Some((Reason::UnknownChannel, detail)));
+            return Ok(Some((Settled::refused(Reason::UnknownChannel), detail)));
         }
         if refused.is_none() && out.deliveries == before {
             let detail =
                 "no inline address on a planned channel, and stored recipients are not built";
-            return Ok(Some((Reason::NotAvailable, detail.to_owned())));
+            return Ok(Some((
+                Settled::refused(Reason::NotAvailable),
+                detail.to_owned(),
+            )));
         }
         Ok(refused)
     }

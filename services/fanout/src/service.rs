@@ -61,7 +61,34 @@ pub async fn run(
         .health
         .set("fanout", Err("joining the group".to_owned()));
     let (partitions, dead_letter_partitions) = check_topics(&resources).await?;
+    let source = bongsu_suppressions::Source {
+        cluster: Arc::clone(&resources.cluster),
+        topic: resources.topics.suppressions(),
+        codec: Arc::clone(&resources.codec),
+        schemas: Arc::clone(&resources.schemas),
+        schema_patience: settings.schema_patience.0,
+        channel: None,
+        metrics: resources.metrics.clone(),
+    };
+    let list = tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(()),
+        started = bongsu_suppressions::start(source, "fanout") => started,
+    };
+    let Some((suppressed, suppressions)) = list else {
+        let topic = resources.topics.suppressions();
+        return Err(FanoutError::Topics(format!("topic {topic} does not exist")));
+    };
     let mut loops = Tasks::new();
+    let stopping = shutdown.child();
+    loops.spawn("suppressions", async move {
+        tokio::select! {
+            biased;
+            () = stopping.requested() => {}
+            () = suppressions.follow() => {}
+        }
+        Ok::<(), FanoutError>(())
+    });
     for class in Class::ALL {
         let id = format!(
             "{}fanout.{class}.{}",
@@ -92,6 +119,7 @@ pub async fn run(
                 partitions,
                 worker_id: Arc::clone(&resources.worker_id),
                 channels: resources.channels.clone(),
+                suppressed: suppressed.clone(),
                 rules: Arc::clone(&resources.rules),
                 fits: resources.fits,
             }),

@@ -105,6 +105,7 @@ impl Owner {
                 return false;
             };
             let mut gate = Gate {
+                suppressed: &self.suppressed,
                 switch: &mut self.switch,
                 nights: &mut self.nights,
                 guard: self.guard.as_mut(),

@@ -102,6 +102,26 @@ impl Owner {
         self.write_receipt(source, offset, settled);
     }
 
+    /// Ends what waits for an address that nothing may be sent to any more, out of turn.
+    pub(super) fn end_suppressed(&mut self) {
+        let suppressed = self.suppressed.clone();
+        for source in Source::ALL {
+            let mut ends = Vec::new();
+            let Some(sequencer) = self.sequencer(source) else {
+                return;
+            };
+            let over = sequencer.end_where(|pending| {
+                let delivery = pending.delivery.as_ref();
+                let settled = delivery.and_then(|d| suppressed.decide(&d.address));
+                ends.extend(settled);
+                settled.is_some()
+            });
+            for (offset, settled) in over.into_iter().zip(ends) {
+                self.write_receipt(source, offset, settled);
+            }
+        }
+    }
+
     pub(super) fn write_receipt(&mut self, source: Source, offset: i64, settled: Settled) {
         let now = self.now;
         let shared = Arc::clone(&self.shared);

@@ -1,7 +1,7 @@
-//! The gate before each attempt: stops, the night, the repeat guard and pacing, asked in this order.
+//! The gate before each attempt: suppressions, stops, the night, the repeat guard and pacing, asked in this order.
 //!
 //! Whatever says no costs nothing: a stopped, nightly or paced delivery waits with its key or its
-//! account, a repeat ends without an attempt. A key that waits for the day goes to the side lane.
+//! account, what is suppressed and a repeat end without an attempt. A key that waits for the day goes to the side lane.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use bongsu_channels::provider::AttemptResult;
 use bongsu_domain::{Reason, Settled, Timestamp};
 use bongsu_policy::Nights;
 use bongsu_policy::sequencer::{Permit, Starter};
+use bongsu_suppressions::Suppressed;
 
 use super::Pending;
 use crate::control::StopSwitch;
@@ -18,6 +19,7 @@ use crate::pacing::{Asked, Pacing, Pass};
 
 /// Everything that is asked for one start.
 pub(super) struct Gate<'a> {
+    pub(super) suppressed: &'a Suppressed,
     pub(super) switch: &'a mut StopSwitch,
     pub(super) nights: &'a mut Nights,
     pub(super) guard: Option<&'a mut Guard>,
@@ -39,6 +41,10 @@ impl Starter<Pending> for Gate<'_> {
             return Permit::Go;
         };
         let now = Timestamp(self.now);
+        if let Some(settled) = self.suppressed.decide(&delivery.address) {
+            self.ends.push(settled);
+            return Permit::End;
+        }
         if let Some(stop) = self.switch.decide(delivery, now) {
             self.stopped += 1;
             return Permit::KeyWaits(stop.ask_again(now).0);
@@ -85,14 +91,15 @@ impl Starter<Pending> for Gate<'_> {
         }
     }
 
-    /// What shares a call is no start of its own to pacing, but stops, nights and the guard hold it
+    /// What shares a call is no start of its own to pacing, but suppressions, stops, nights and the guard hold it
     /// all the same.
     fn follows(&mut self, pending: &mut Pending) -> bool {
         let Some(delivery) = &pending.delivery else {
             return false;
         };
         let now = Timestamp(self.now);
-        let held = self.switch.decide(delivery, now).is_some()
+        let held = self.suppressed.decide(&delivery.address).is_some()
+            || self.switch.decide(delivery, now).is_some()
             || self.nights.decide(delivery, now).is_some();
         if held || !self.pacing.packs(delivery) {
             return false;

@@ -10,6 +10,7 @@ use bongsu_policy::{Nights, RepeatLimit, RetryPolicy};
 use bongsu_runtime::Clock;
 use bongsu_schemas::{Codec, SchemaLookup};
 use bongsu_stream::port::{Producer, Record};
+use bongsu_suppressions::Suppressed;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::control::StopSwitch;
@@ -189,6 +190,8 @@ pub struct Shared {
     pub clock: Clock,
     /// What is stopped; each owner asks a copy of its own.
     pub switch: StopSwitch,
+    /// What must not be sent to; each owner asks a copy of its own.
+    pub suppressed: Suppressed,
     /// When advertising must wait; each owner asks a copy of its own.
     pub nights: Nights,
     /// What follows a failed attempt.

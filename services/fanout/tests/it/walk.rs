@@ -1,8 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_domain::{Event, OnUncertain, Recipient, partition_of};
+use bongsu_domain::{
+    AddressId, Channel, Event, Hold, OnUncertain, Reason, Recipient, Suppression, Timestamp,
+    partition_of,
+};
 use bongsu_fanout::lookup::RecipientLookup;
+use bongsu_schemas::suppression::SuppressionChange;
 use bongsu_schemas::{Delivery, Receipt};
 use bongsu_stream::port::Record;
 use futures_util::future::BoxFuture;
@@ -423,5 +427,54 @@ async fn a_content_that_no_channel_takes_is_refused_at_once() {
         Some("webhook: at most 1000 bytes")
     );
     assert!(world.records(&world.deliveries()).await.is_empty());
+    fanout.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_suppressed_gets_no_delivery_from_the_first_event_on() {
+    let world = World::new().await;
+    let hook = "https://example.com/shop";
+    let id = AddressId::derive("webhook", "default", hook);
+    let suppression = Suppression {
+        channel: Channel::Webhook,
+        account: "default".into(),
+        address_id: id.0,
+        app: None,
+        hold: Hold::Suppressed,
+        reason: Reason::InvalidAddress,
+        at: Timestamp(0),
+        registered_at: None,
+        verdicts: 1,
+        first_at: Timestamp(0),
+        by: "hygiene".into(),
+        why: None,
+    };
+    let keep = SuppressionChange::Keep(Box::new(suppression.clone()));
+    world.suppress(&keep).await;
+    let fanout = world.start();
+    world
+        .publish("shop", event("shop", "held").to_string().into(), None)
+        .await;
+    let receipts = world.wait_for(&world.topics.results(), 1).await;
+    let receipt: Receipt = decode(&world, &receipts[0]);
+    assert_eq!(
+        (receipt.outcome.as_str(), receipt.reason.as_str()),
+        ("suppressed", "invalid_address")
+    );
+    assert!(world.records(&world.deliveries()).await.is_empty());
+    // A later registration of the address is another address; and what is over is over at once.
+    let mut later = event("shop", "later");
+    later["target"]["recipients"][0]["addresses"][0]["registered_at"] = 1.into();
+    world.publish("shop", later.to_string().into(), None).await;
+    world.wait_for(&world.deliveries(), 1).await;
+    world
+        .suppress(&SuppressionChange::Forget(suppression.key()))
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world
+        .publish("shop", event("shop", "over").to_string().into(), None)
+        .await;
+    let records = world.wait_for(&world.deliveries(), 2).await;
+    assert_eq!(ids(&world, &records, "shop"), ["later", "over"]);
     fanout.stop().await;
 }

@@ -9,6 +9,7 @@ use bongsu_fanout::lookup::{Inline, RecipientLookup};
 use bongsu_fanout::{FanoutError, Resources, Settings, run};
 use bongsu_policy::Rules;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown};
+use bongsu_schemas::suppression::{SuppressionChange, write_suppression};
 use bongsu_schemas::{Codec, NoLookup, Topics};
 use bongsu_stream::local::LocalCluster;
 use bongsu_stream::port::{
@@ -62,7 +63,7 @@ impl World {
             clock,
         };
         let t = &world.topics;
-        let mut names = vec![t.results(), t.dead_letters()];
+        let mut names = vec![t.results(), t.dead_letters(), t.suppressions()];
         for class in Class::ALL {
             names.push(t.events(*class));
             names.push(t.seen(*class));
@@ -123,6 +124,20 @@ impl World {
             })
             .await
             .unwrap();
+    }
+
+    /// Writes a suppression, or its end.
+    pub(crate) async fn suppress(&self, change: &SuppressionChange) {
+        let (key, value) = write_suppression(&self.codec, change).unwrap();
+        let record = Outgoing {
+            topic: self.topics.suppressions(),
+            partition: 0,
+            key: Some(key.into()),
+            value,
+            headers: Headers::default(),
+        };
+        let producer = self.log.producer(Duration::ZERO).unwrap();
+        producer.send(record).await.unwrap();
     }
 
     /// Everything committed in a topic, partition by partition.

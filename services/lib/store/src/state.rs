@@ -273,3 +273,6 @@ impl EventRow {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

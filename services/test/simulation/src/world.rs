@@ -115,6 +115,7 @@ impl World {
             t.dead_letters(),
             t.schemas(),
             t.control(),
+            t.suppressions(),
             t.limits(),
         ];
         for class in Class::ALL {
@@ -255,7 +256,14 @@ impl World {
             health: Health::new(),
         };
         let shutdown = Shutdown::new();
-        let settings = bongsu_ledger::Settings::default();
+        let settings = bongsu_ledger::Settings {
+            // A gone address refuses every delivery of a story; suppressions have tests of their own.
+            hygiene: bongsu_ledger::hygiene::HygieneSettings {
+                enabled: false,
+                ..bongsu_ledger::hygiene::HygieneSettings::default()
+            },
+            ..bongsu_ledger::Settings::default()
+        };
         Ok(Process::start(
             shutdown.clone(),
             bongsu_ledger::run(settings, resources, shutdown),

@@ -45,6 +45,7 @@ const PLACES: &[(&str, Place)] = &[
     ("bongsu-runtime", Place::Layer(2)),
     ("bongsu-stream", Place::Layer(3)),
     ("bongsu-store", Place::Layer(4)),
+    ("bongsu-suppressions", Place::Layer(4)),
     ("bongsu-channels", Place::Layer(5)),
     ("bongsu-gateway", Place::Layer(6)),
     ("bongsu-fanout", Place::Layer(6)),

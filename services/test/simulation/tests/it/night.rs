@@ -26,9 +26,9 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Notes who was called and when; the first call to an address that ends in `later` is throttled.
 #[derive(Clone)]
-struct Noting {
-    world: World,
-    calls: Arc<Mutex<Vec<(String, u32, i64)>>>,
+pub(crate) struct Noting {
+    pub(crate) world: World,
+    pub(crate) calls: Arc<Mutex<Vec<(String, u32, i64)>>>,
 }
 
 impl Provider for Noting {
@@ -60,7 +60,7 @@ impl Provider for Noting {
 }
 
 /// When an event was sent, oldest call first.
-fn calls_of(noting: &Noting, event: &str) -> Vec<i64> {
+pub(crate) fn calls_of(noting: &Noting, event: &str) -> Vec<i64> {
     let calls = noting.calls.lock().unwrap();
     calls
         .iter()
@@ -69,7 +69,13 @@ fn calls_of(noting: &Noting, event: &str) -> Vec<i64> {
         .collect()
 }
 
-fn delivery(event: &str, address: &str, purpose: &str, zone: &str, useful: i64) -> Delivery {
+pub(crate) fn delivery(
+    event: &str,
+    address: &str,
+    purpose: &str,
+    zone: &str,
+    useful: i64,
+) -> Delivery {
     let address_id = AddressId(address.into());
     let id = DeliveryId::derive(DeliveryParts {
         sender: "shop",
@@ -105,7 +111,7 @@ fn delivery(event: &str, address: &str, purpose: &str, zone: &str, useful: i64) 
     }
 }
 
-async fn write(world: &World, deliveries: &[Delivery]) {
+pub(crate) async fn write(world: &World, deliveries: &[Delivery]) {
     let producer = world.log.producer(Duration::ZERO).unwrap();
     for delivery in deliveries {
         let out = Outgoing {
@@ -122,7 +128,7 @@ async fn write(world: &World, deliveries: &[Delivery]) {
 }
 
 /// Outcomes so far by event.
-async fn outcomes(world: &World) -> Vec<(String, String)> {
+pub(crate) async fn outcomes(world: &World) -> Vec<(String, String)> {
     let ranges = (0..PARTITIONS)
         .map(|p| TailRange {
             partition: TopicPartition::new(world.topics.results(), p),
@@ -147,7 +153,7 @@ async fn outcomes(world: &World) -> Vec<(String, String)> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own process")]
-fn start(world: &World, noting: &Noting) -> (JoinHandle<()>, Shutdown) {
+pub(crate) fn start(world: &World, noting: &Noting) -> (JoinHandle<()>, Shutdown) {
     let resources = bongsu_dispatch::Resources {
         cluster: Arc::new(world.log.clone()),
         topics: world.topics.clone(),
@@ -171,7 +177,7 @@ fn start(world: &World, noting: &Noting) -> (JoinHandle<()>, Shutdown) {
     (tokio::spawn(async move { run.await.unwrap() }), shutdown)
 }
 
-async fn until(world: &World, wanted: usize) {
+pub(crate) async fn until(world: &World, wanted: usize) {
     let wait = async {
         while outcomes(world).await.len() < wanted {
             sleep(Duration::from_millis(100)).await;
