@@ -1,10 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bongsu_domain::Channel;
 use bongsu_runtime::settings::SettingsError;
-use bongsu_schemas::Topics;
+use bongsu_schemas::{Codec, Topics};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, Service};
@@ -14,8 +15,12 @@ use crate::output::say;
 use crate::publish::PublishArgs;
 use crate::simulate::SimulateArgs;
 use crate::stops::{StartArgs, StopArgs, StopsArgs};
+use crate::suppressions::SuppressionsCommand;
 use crate::watch::WatchArgs;
-use crate::{compose, dev, lag, metrics_reference, publish, run, simulate, stops, topics, watch};
+use crate::{
+    compose, dev, lag, metrics_reference, publish, registry, run, simulate, stops, suppressions,
+    topics, watch,
+};
 
 /// Kafka-native notification delivery: order per sender, no loss, a stated bound on duplicates.
 #[derive(Debug, Parser)]
@@ -64,6 +69,9 @@ enum Command {
     Start(StartArgs),
     /// List what is stopped.
     Stops(StopsArgs),
+    /// What is not sent to: list, add, remove, and take back what was retired by mistake.
+    #[command(subcommand)]
+    Suppressions(SuppressionsCommand),
     /// What waits, per consumer group.
     ///
     /// For `dispatch`, one per partition may be the marker of a transaction, which waits for nothing.
@@ -135,6 +143,7 @@ impl CommandLine {
             | Command::Stop(_)
             | Command::Start(_)
             | Command::Stops(_)
+            | Command::Suppressions(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_)
@@ -169,6 +178,7 @@ impl CommandLine {
             | Command::Stop(_)
             | Command::Start(_)
             | Command::Stops(_)
+            | Command::Suppressions(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_) => None,
@@ -205,6 +215,14 @@ impl CommandLine {
             }
             Command::Start(args) => {
                 stops::start(|| compose::connect(&config), &names, args, json).await
+            }
+            Command::Suppressions(command) => {
+                let place = suppressions::Place {
+                    cluster: compose::connect(&config)?,
+                    codec: Arc::new(Codec::new(registry::framing(&config).await?)),
+                    topics: names,
+                };
+                suppressions::run(&place, command, json).await
             }
             Command::Stops(args) => {
                 stops::stops(&*compose::connect(&config)?, &names, args, json).await

@@ -180,7 +180,7 @@ pub(crate) fn reference() -> String {
          environment (`BONGSU__SECTION__KEY`), then flags. Unknown keys are errors. A secret may be \
          written `file:/path`.\n",
     );
-    let services: [(&str, &str, Vec<KeyDoc>); 9] = [
+    let services: [(&str, &str, Vec<KeyDoc>); 10] = [
         ("topics", "Topics.", TopicSettings::describe()),
         ("process", "The process.", ProcessSettings::describe()),
         (
@@ -212,6 +212,11 @@ pub(crate) fn reference() -> String {
             "ledger",
             "Status and statistics.",
             bongsu_ledger::Settings::describe(),
+        ),
+        (
+            "ledger.hygiene",
+            "Which addresses are retired, and how many at once are believed to be dead.",
+            bongsu_ledger::hygiene::HygieneSettings::describe(),
         ),
         ("store", "The database.", bongsu_store::Settings::describe()),
     ];

@@ -16,6 +16,7 @@ mod rules;
 mod run;
 mod simulate;
 mod stops;
+mod suppressions;
 mod topics;
 mod watch;
 

@@ -21,7 +21,7 @@ bongsu_deliveries_admitted_total = bongsu_outcomes_total + bongsu_restored_deliv
 /// The page.
 pub(crate) fn reference() -> String {
     let mut out = String::from(HEAD);
-    let sections: [(&str, &str, Vec<InstrumentDoc>); 6] = [
+    let sections: [(&str, &str, Vec<InstrumentDoc>); 8] = [
         (
             "gateway",
             "The HTTP entrance.",
@@ -48,9 +48,19 @@ pub(crate) fn reference() -> String {
             bongsu_dispatch::metrics::ControlInstruments::describe(),
         ),
         (
+            "suppressions",
+            "What is not sent to, as fanout and dispatch hold it.",
+            bongsu_suppressions::metrics::Instruments::describe(),
+        ),
+        (
             "ledger",
             "Status and statistics.",
             bongsu_ledger::metrics::LedgerMetrics::describe(),
+        ),
+        (
+            "hygiene",
+            "Retiring dead addresses, in the ledger.",
+            bongsu_ledger::metrics::HygieneInstruments::describe(),
         ),
     ];
     for (name, what, instruments) in sections {

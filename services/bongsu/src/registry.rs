@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use bongsu_domain::{Channel, Class};
 use bongsu_schemas::codec::{AvroRecord, Framing};
 use bongsu_schemas::{
-    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt, Topics,
+    AuditEntry, Control, Delivery, JournalEntry, NotificationEvent, RateShare, Receipt,
+    Suppression, Topics,
 };
 use bongsu_stream::schema_source::Registry;
 
@@ -52,6 +53,7 @@ fn subjects(topics: &Topics, channels: &[Channel]) -> Vec<Subject> {
     all.push(Subject::of::<Control>(topics.control()));
     all.push(Subject::of::<AuditEntry>(topics.audit()));
     all.push(Subject::of::<RateShare>(topics.limits()));
+    all.push(Subject::of::<Suppression>(topics.suppressions()));
     all
 }
 

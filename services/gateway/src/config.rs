@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 pub enum Scope {
     /// Publish events.
     Publish,
-    /// Look at events, deliveries and statistics.
+    /// Look at events, deliveries, statistics and suppressions.
     Read,
+    /// Say what is not sent to.
+    Suppress,
 }
 
 /// One key of one publisher.

@@ -54,7 +54,7 @@ impl Caller {
         Self {
             key_id: "anonymous".into(),
             senders: Arc::new([SenderPattern::Prefix(String::new())]),
-            scopes: Arc::new([Scope::Publish, Scope::Read]),
+            scopes: Arc::new([Scope::Publish, Scope::Read, Scope::Suppress]),
         }
     }
 
@@ -89,6 +89,7 @@ impl Caller {
         let word = match scope {
             Scope::Publish => "publish",
             Scope::Read => "read",
+            Scope::Suppress => "suppress",
         };
         Err(Problem::new(
             ProblemCode::MissingScope,

@@ -27,6 +27,7 @@ pub mod reports;
 mod routes;
 mod server;
 mod state;
+mod suppressions;
 mod targets;
 mod wiring;
 

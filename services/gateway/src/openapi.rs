@@ -47,6 +47,11 @@ pub fn document() -> Value {
             "/v1/recipients/{id}/deliveries": { "get": recipient_deliveries() },
             "/v1/statistics": { "get": statistics() },
             "/v1/reports/{provider}/{account}": { "post": report() },
+            "/v1/suppressions": { "get": suppressions() },
+            "/v1/suppressions/{channel}/{account}/{address_id}": {
+                "put": suppress(),
+                "delete": change("Send to an address again", "Over.", &address()),
+            },
             "/healthz": { "get": open("Whether the process lives", "Always while it answers.") },
             "/readyz": { "get": readyz() },
             "/metrics": { "get": open("Metrics", "Prometheus' text form.") },
@@ -235,6 +240,69 @@ fn statistics() -> Value {
             ),
         ],
     )
+}
+
+fn suppressions() -> Value {
+    look_up(
+        "What is not sent to, and what is suspected; needs a key for `*`",
+        &[
+            query("channel", "string", "Of this channel."),
+            query("account", "string", "Of this account."),
+            query("address_id", "string", "Of this address."),
+            query(
+                "limit",
+                "integer",
+                "At most so many, 1 to 1000; 100 by default.",
+            ),
+            query("after", "string", "The `next` of the answer before."),
+        ],
+    )
+}
+
+fn address() -> Vec<Value> {
+    [
+        ("channel", "The channel's word."),
+        ("account", "The account that sends there."),
+        (
+            "address_id",
+            "Stable id of the address, as receipts name it.",
+        ),
+    ]
+    .map(|(name, what)| {
+        json!({
+            "name": name, "in": "path", "required": true, "description": what,
+            "schema": { "type": "string" },
+        })
+    })
+    .to_vec()
+}
+
+fn change(summary: &str, done: &str, parameters: &[Value]) -> Value {
+    json!({
+        "summary": summary,
+        "description": "Needs the scope `suppress` and a key for `*`. Acknowledged by Kafka.",
+        "parameters": parameters,
+        "responses": {
+            "200": answer(done, json!({ "type": "object" })),
+            "default": problem(),
+        },
+    })
+}
+
+fn suppress() -> Value {
+    let mut operation = change("Send nothing to an address any more", "Held.", &address());
+    if let Some(operation) = operation.as_object_mut() {
+        let body = json!({
+            "required": true,
+            "content": { "application/json": { "schema": {
+                "type": "object",
+                "required": ["why"],
+                "properties": { "why": { "type": "string" } },
+            } } },
+        });
+        operation.insert("requestBody".to_owned(), body);
+    }
+    operation
 }
 
 fn readyz() -> Value {

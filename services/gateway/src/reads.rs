@@ -24,7 +24,10 @@ const DEFAULT_LIMIT: u32 = 100;
 const MOST: u32 = bongsu_store::query::MAX_LIMIT;
 
 impl Gateway {
-    fn reader(&self, headers: &HeaderMap) -> Result<(Caller, &dyn LedgerReader), Problem> {
+    pub(crate) fn reader(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(Caller, &dyn LedgerReader), Problem> {
         let caller = self.inner.keys.recognise(headers)?;
         caller.require(Scope::Read)?;
         let store = self.inner.store.as_deref().ok_or_else(|| {
@@ -36,7 +39,7 @@ impl Gateway {
         Ok((caller, store))
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         look_up: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Problem> {
@@ -58,7 +61,7 @@ fn id_of(path: Id) -> Result<String, Problem> {
         .map_err(|_| Problem::new(ProblemCode::Malformed, "the path must be UTF-8"))
 }
 
-fn limit_of(query: &mut Query) -> u32 {
+pub(crate) fn limit_of(query: &mut Query) -> u32 {
     query
         .parsed("limit", "a number from 1 to 1000", |text| {
             text.parse().ok().filter(|n| (1..=MOST).contains(n))

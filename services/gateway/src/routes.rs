@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, State};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Router, http::Request};
 use http::{StatusCode, header};
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::events::{self, json};
 use crate::problem::{Problem, ProblemCode};
 use crate::state::Gateway;
-use crate::{reads, reports};
+use crate::{reads, reports, suppressions};
 
 /// A route as the API description names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ const fn entry(
     }
 }
 
+const SUPPRESSION: &str = "/v1/suppressions/{channel}/{account}/{address_id}";
+
 /// The one list from which the router is built and against which the API description is tested.
 const ENTRIES: &[Entry] = &[
     entry("post", "/v1/events", || post(events::publish)),
@@ -51,6 +53,9 @@ const ENTRIES: &[Entry] = &[
     entry("post", "/v1/reports/{provider}/{account}", || {
         post(reports::take)
     }),
+    entry("get", "/v1/suppressions", || get(suppressions::list)),
+    entry("put", SUPPRESSION, || put(suppressions::put)),
+    entry("delete", SUPPRESSION, || delete(suppressions::delete)),
     entry("get", "/healthz", || get(healthz)),
     entry("get", "/readyz", || get(readyz)),
     entry("get", "/metrics", || get(metrics)),

@@ -3,6 +3,8 @@
 use bongsu_runtime::settings::Complaint;
 use bongsu_runtime::{ByteSize, Duration, settings};
 
+use crate::hygiene::HygieneSettings;
+
 settings! {
     /// Receipts into the store.
     pub struct Settings {
@@ -28,6 +30,8 @@ settings! {
         pub schema_patience: Duration = Duration::secs(30),
         /// How often the lag is measured.
         pub lag_interval: Duration = Duration::secs(5),
+        /// Retiring dead addresses; see the section of its own.
+        pub hygiene: HygieneSettings = HygieneSettings::default(),
     }
 }
 
@@ -66,6 +70,7 @@ impl Settings {
             self.lag_interval < Duration::millis(100),
             "must be at least 100ms",
         );
+        out.extend(self.hygiene.complaints(&format!("{section}.hygiene")));
         out
     }
 }

@@ -13,6 +13,7 @@ mod backlog;
 mod catch_up;
 pub mod config;
 pub mod error;
+pub mod hygiene;
 pub mod metrics;
 pub mod read;
 mod schemas;

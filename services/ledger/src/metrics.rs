@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bongsu_runtime::instruments;
+use bongsu_runtime::{Metrics, instruments};
 use bongsu_store::{ApplyReport, Finding};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram};
@@ -28,6 +28,53 @@ instruments! {
         failures: Counter<u64> = "bongsu_ledger_failures" of "batches" by [what], alert "on a steady rate";
         /// Records put aside.
         dead_letters: Counter<u64> = "bongsu_dead_letters" of "records" by [reason], alert "on any";
+    }
+}
+
+instruments! {
+    /// The instruments of hygiene.
+    pub struct HygieneInstruments in "bongsu_hygiene" {
+        /// Decisions on addresses: `retired`, `suspected`, `restored` or `cleared`.
+        decisions: Counter<u64> = "bongsu_hygiene_decisions" of "addresses" by [decision], alert "on a jump of `retired`";
+        /// Addresses said to be dead that the guard did not believe.
+        withheld: Counter<u64> = "bongsu_hygiene_withheld" of "addresses" by [], alert "on any: an environment, topic or credential is probably wrong";
+        /// Apps in which nothing is retired because too many addresses are said to be dead at once.
+        guarded: Gauge<u64> = "bongsu_hygiene_guarded_scopes" of "scopes" by [], alert "above zero";
+        /// Suppression records that mean nothing to this version.
+        unreadable: Counter<u64> = "bongsu_hygiene_unreadable" of "records" by [], alert "on any";
+    }
+}
+
+/// Handles of hygiene, built once.
+#[derive(Debug, Clone)]
+pub struct HygieneMetrics(HygieneInstruments);
+
+impl HygieneMetrics {
+    /// Registers the instruments.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self(HygieneInstruments::new(metrics))
+    }
+
+    /// An address was decided on.
+    pub fn decided(&self, decision: &'static str) {
+        let label = KeyValue::new("decision", decision);
+        self.0.decisions.add(1, &[label]);
+    }
+
+    /// Addresses were not believed to be dead.
+    pub fn withheld(&self, addresses: u64) {
+        self.0.withheld.add(addresses, &[]);
+    }
+
+    /// So many scopes are guarded.
+    pub fn guarded(&self, scopes: usize) {
+        self.0.guarded.record(scopes as u64, &[]);
+    }
+
+    /// A record means nothing.
+    pub fn unreadable(&self) {
+        self.0.unreadable.add(1, &[]);
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
 use bongsu_store::LedgerStore;
+use bongsu_stream::compacted::TableFollower;
 use bongsu_stream::port::{Cluster, GroupOptions, Reset};
 
 use crate::config::Settings;
 use crate::error::LedgerError;
-use crate::metrics::LedgerMetrics;
+use crate::hygiene::{Hygiene, Known};
+use crate::metrics::{HygieneMetrics, LedgerMetrics};
 use crate::schemas::Schemas;
 use crate::writer::{Beneath, Writer};
 
@@ -54,6 +56,20 @@ pub async fn run(
         .health
         .set(SERVICE, Err("joining the group".to_owned()));
     let letters = check_topics(&resources).await?;
+    let hygiene = if settings.hygiene.enabled {
+        let begun = hygiene(&settings, &resources);
+        let Some(begun) = (tokio::select! {
+            biased;
+            () = shutdown.requested() => return Ok(()),
+            begun = begun => begun?,
+        }) else {
+            let topic = resources.topics.suppressions().to_string();
+            return Err(LedgerError::MissingTopic(topic));
+        };
+        Some(begun)
+    } else {
+        None
+    };
     let consumer = resources.cluster.join(GroupOptions {
         group: resources.topics.ledger_group(),
         topics: vec![resources.topics.results()],
@@ -67,14 +83,26 @@ pub async fn run(
         resources.schemas.clone(),
         settings.schema_patience.0,
     );
+    let mut watch = Tasks::new();
+    let hygiene = hygiene.map(|(hygiene, follower)| {
+        let (known, store) = (Arc::clone(&hygiene.known), Arc::clone(&resources.store));
+        watch.spawn("suppressions", async move {
+            tokio::select! {
+                () = follower.follow() => {}
+                () = known.keep(store) => {}
+            }
+            Ok::<(), std::convert::Infallible>(())
+        });
+        hygiene
+    });
     let beneath = Beneath {
+        hygiene,
         producer: resources.cluster.producer(LINGER)?,
         dead_letter_partitions: letters,
         metrics: metrics.clone(),
         settings: settings.clone(),
         resources: resources.clone(),
     };
-    let mut watch = Tasks::new();
     watch.spawn("ledger lag", async move {
         watch_lag(resources, metrics, settings.lag_interval.0).await;
         Ok::<(), std::convert::Infallible>(())
@@ -89,6 +117,29 @@ pub async fn run(
             Some(Ok(_)) | None => Ok(()),
         },
     }
+}
+
+/// Hygiene with the topic read whole, and who follows it; none when there is no such topic.
+async fn hygiene(
+    settings: &Settings,
+    resources: &Resources,
+) -> Result<Option<(Hygiene, TableFollower)>, LedgerError> {
+    let metrics = HygieneMetrics::new(&resources.metrics);
+    let topic = resources.topics.suppressions();
+    let known = Arc::new(Known::new(
+        Arc::clone(&resources.codec),
+        Arc::clone(&resources.schemas),
+        settings.schema_patience.0,
+        metrics.clone(),
+    ));
+    let table = Arc::clone(&known);
+    let cluster = Arc::clone(&resources.cluster);
+    let Some(follower) = TableFollower::start(cluster, Arc::clone(&topic), table).await else {
+        return Ok(None);
+    };
+    let producer = resources.cluster.producer(LINGER)?;
+    let hygiene = Hygiene::new(&settings.hygiene, known, producer, topic, metrics);
+    Ok(Some((hygiene, follower)))
 }
 
 /// The topics must be there; gives the number of partitions of the dead letters.

@@ -19,6 +19,7 @@ use crate::backlog::{Backlog, Prepared, Verdicts};
 use crate::catch_up::CatchUp;
 use crate::config::Settings;
 use crate::error::LedgerError;
+use crate::hygiene::Hygiene;
 use crate::metrics::LedgerMetrics;
 use crate::schemas::Schemas;
 use crate::service::{Resources, SERVICE};
@@ -30,6 +31,8 @@ pub(crate) struct Beneath {
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) dead_letter_partitions: i32,
     pub(crate) metrics: LedgerMetrics,
+    /// None when it is switched off.
+    pub(crate) hygiene: Option<Hygiene>,
 }
 
 /// Something that is waited for failed.

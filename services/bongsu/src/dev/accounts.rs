@@ -57,7 +57,7 @@ fn apns(config: &mut Config, twin: &Running, authority: &std::path::Path) -> any
         key: Secret::new(credentials.key.clone()),
         key_id: credentials.key_id.clone(),
         team_id: credentials.team_id.clone(),
-        ..Default::default()
+        ..apns.accounts.remove("default").unwrap_or_default()
     };
     apns.accounts.insert("default".to_owned(), account);
     Ok(())

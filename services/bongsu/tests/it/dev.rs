@@ -55,6 +55,7 @@ pub(crate) struct Dev {
     child: Child,
     pub(crate) gateway: String,
     pub(crate) webhook: String,
+    pub(crate) apns: String,
 }
 
 impl Dev {
@@ -90,15 +91,18 @@ impl Dev {
             line.split_whitespace().last().unwrap().to_owned()
         };
         let gateway = url_of("API").trim_end_matches("/docs").to_owned();
-        let webhook = url_of("webhook")
-            .trim_end_matches("/_sim/report")
-            .to_owned();
+        let mut simulator = |label: &str| {
+            let url = url_of(label);
+            url.trim_end_matches("/_sim/report").to_owned()
+        };
+        let (webhook, apns) = (simulator("webhook"), simulator("apns"));
         // What the demo says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             child,
             gateway,
             webhook,
+            apns,
         }
     }
 

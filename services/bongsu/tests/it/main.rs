@@ -11,6 +11,7 @@ mod channels;
 mod clients;
 mod commands;
 mod dev;
+mod hygiene_on_kafka;
 mod pipeline_on_kafka;
 mod registry;
 mod stops_on_kafka;

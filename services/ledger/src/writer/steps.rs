@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bongsu_store::{ErrorClass, ReceiptBatch, StoreError};
+use bongsu_store::{ErrorClass, ReceiptBatch, StoreError, WindowRow};
 use bongsu_stream::dead_letters::dead_letter;
 use bongsu_stream::port::{Commit, Committed, Outgoing};
 use futures_util::future::try_join_all;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::{Beneath, Progress, Trouble, Writer};
 use crate::backlog::{Backlog, Letter, Prepared};
 use crate::catch_up::{Difference, decide_difference};
+use crate::hygiene::Failed;
 use crate::service::SERVICE;
 
 /// The store's answer to a batch.
@@ -106,7 +107,7 @@ impl Writer {
             stretch.push(record.clone());
         }
         let codec = &self.beneath.resources.codec;
-        let prepared = stretch.prepare(codec, &self.known, limit, |_| true);
+        let mut prepared = stretch.prepare(codec, &self.known, limit, |_| true);
         if let Some(reference) = prepared.needs {
             self.known.schemas.learn(reference);
         }
@@ -115,7 +116,7 @@ impl Writer {
             return Ok(Progress::None);
         }
         // What cannot be read was put aside when it was read first.
-        if let Applied::Refused(why) = self.apply(&prepared).await? {
+        if let Applied::Refused(why) = self.apply(&mut prepared).await? {
             return Err(Trouble { what: "store", why });
         }
         let done = records.get(..written).unwrap_or_default();
@@ -142,7 +143,7 @@ impl Writer {
             return Ok(Progress::None);
         };
         prepared.letters.clear();
-        match self.apply(&prepared).await {
+        match self.apply(&mut prepared).await {
             Ok(Applied::Written) => {
                 self.commit(&prepared).await;
                 self.backlog.written(&prepared);
@@ -190,7 +191,8 @@ impl Writer {
         }
     }
 
-    async fn apply(&mut self, prepared: &Prepared) -> Result<Applied, Trouble> {
+    async fn apply(&mut self, prepared: &mut Prepared) -> Result<Applied, Trouble> {
+        prepared.batch.windows = self.beneath.judge(&prepared.batch).await?;
         let begin = Instant::now();
         let store = self.beneath.resources.store.clone();
         let call = store.apply(&prepared.batch);
@@ -270,6 +272,30 @@ impl Beneath {
                 why: format!("it did not {what} in time"),
             }),
         }
+    }
+
+    /// What a batch says of addresses: decided and published before the batch is written.
+    async fn judge(&self, batch: &ReceiptBatch) -> Result<Vec<WindowRow>, Trouble> {
+        let Some(hygiene) = &self.hygiene else {
+            return Ok(Vec::new());
+        };
+        let store = &*self.resources.store;
+        let judged = timeout(self.settings.apply_timeout.0, hygiene.judge(batch, store)).await;
+        let failed = match judged {
+            Ok(Ok(windows)) => return Ok(windows),
+            Ok(Err(failed)) => failed,
+            Err(_) => Failed::Publish("it was not decided in time".to_owned()),
+        };
+        Err(match failed {
+            Failed::Store(error) => Trouble {
+                what: "store",
+                why: told(&error),
+            },
+            Failed::Publish(why) => Trouble {
+                what: "suppressions",
+                why,
+            },
+        })
     }
 
     /// Sends dead letters and waits until Kafka has them.

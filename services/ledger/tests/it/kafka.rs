@@ -45,3 +45,22 @@ async fn receipts_survive_crashes_and_an_outage_of_the_database() {
     assert_eq!(counted(&world.store).await, 450);
     third.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_guard_against_mass_retirement_holds_on_kafka_and_postgresql() {
+    let kafka = Settings {
+        bootstrap_servers: TestKafka::shared().bootstrap().to_owned(),
+        ..Settings::default()
+    };
+    let cluster = KafkaCluster::connect(kafka).unwrap();
+    let database = Postgres::start().unwrap();
+    let settings = bongsu_store::Settings {
+        url: Secret::new(database.url()),
+        ..bongsu_store::Settings::default()
+    };
+    let store = bongsu_store::open(&settings).await.unwrap();
+    let names = Names::new("guard");
+    let topics = Topics::new(names.topic_prefix());
+    let world = World::new(cluster, topics, store).await;
+    crate::hygiene::the_guard_stops(&world).await;
+}

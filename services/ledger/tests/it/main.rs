@@ -2,6 +2,7 @@
 //! PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod hygiene;
 mod kafka;
 mod local;
 mod rebalance;

@@ -62,6 +62,13 @@ impl World {
             };
             cluster.create_topic(spec).await.unwrap();
         }
+        let spec = TopicSpec {
+            name: topics.suppressions().to_string(),
+            partitions: 1,
+            replication: 1,
+            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+        };
+        cluster.create_topic(spec).await.unwrap();
         Self {
             producer: cluster.producer(Duration::ZERO).unwrap(),
             cluster,

@@ -6,7 +6,7 @@
 //! | status | reason | reaction |
 //! |---|---|---|
 //! | 2xx | | accepted |
-//! | 400 | BadDeviceToken | refused, `provider_refused`; `invalid_address` where the account trusts it: the other environment's tokens get the same word |
+//! | 400 | BadDeviceToken | refused, `address_doubtful`; `invalid_address` where the account trusts it: the other environment's tokens get the same word |
 //! | 400 | DeviceTokenNotForTopic | refused, `provider_refused`: another app's token |
 //! | 400 | BadCollapseId, BadExpirationDate, BadPriority, InvalidPushType, PayloadEmpty | refused, `invalid_content` |
 //! | 400 | BadMessageId, DuplicateHeaders, MissingDeviceToken | refused, `provider_refused` |
@@ -93,8 +93,9 @@ fn by_reason(reason: &str, timestamp: Option<i64>, facts: Facts) -> Option<React
     };
     Some(match reason {
         "BadDeviceToken" if facts.trust_bad_device_token => refused(Reason::InvalidAddress),
-        "BadDeviceToken"
-        | "DeviceTokenNotForTopic"
+        // The same is said of a good token of the other environment.
+        "BadDeviceToken" => refused(Reason::AddressDoubtful),
+        "DeviceTokenNotForTopic"
         | "BadMessageId"
         | "DuplicateHeaders"
         | "MissingDeviceToken"
@@ -177,7 +178,7 @@ mod tests {
         let unavailable = AttemptResult::Unavailable;
         for (status, reason, reaction) in [
             (400, "BadCollapseId", content),
-            (400, "BadDeviceToken", other),
+            (400, "BadDeviceToken", refused(Reason::AddressDoubtful)),
             (400, "BadExpirationDate", content),
             (400, "BadMessageId", other),
             (400, "BadPriority", content),

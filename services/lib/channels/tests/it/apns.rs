@@ -160,7 +160,7 @@ async fn every_reason_comes_through_the_real_client_as_its_result() {
         scope,
     };
     for (status, reason, expected) in [
-        (400, "BadDeviceToken", refused(Reason::ProviderRefused)),
+        (400, "BadDeviceToken", refused(Reason::AddressDoubtful)),
         (
             400,
             "DeviceTokenNotForTopic",
@@ -223,7 +223,7 @@ async fn the_twin_checks_a_device_as_apple_does() {
     for (event, expected) in [
         ("e0", invalid),
         ("e1", invalid),
-        ("e2", other),
+        ("e2", AttemptResult::Refused(Reason::AddressDoubtful)),
         ("e3", other),
     ] {
         assert_eq!(rig.push(event).await, expected, "{event}");
