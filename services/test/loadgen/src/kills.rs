@@ -22,6 +22,16 @@ pub(crate) struct Allowance {
     pub(crate) bound: usize,
     /// Requests open at the kill: read, and not answered yet.
     pub(crate) open: usize,
+    /// Requests read from the killed process in the second before: its rate at that moment, which is
+    /// the highest there is while it catches up.
+    pub(crate) per_second: usize,
+}
+
+impl Allowance {
+    /// What the bound may be at most: what was open, and 50 ms of the traffic of that moment.
+    pub(crate) const fn ceiling(&self) -> usize {
+        self.open + self.per_second.div_ceil(20)
+    }
 }
 
 /// The allowance of one kill.
@@ -64,7 +74,15 @@ pub(crate) fn allowance(kill: &Kill, requests: &[Request], outcomes: &Outcomes) 
                 && r.answered_us.is_none_or(|at| at > kill.at_us)
         })
         .count();
-    Allowance { bound, open }
+    let second = kill.at_us.saturating_sub(1_000_000)..=kill.at_us;
+    let last = requests
+        .iter()
+        .filter(|r| r.worker == kill.worker && second.contains(&r.read_us));
+    Allowance {
+        bound,
+        open,
+        per_second: last.count(),
+    }
 }
 
 fn last_reads(kill: &Kill, requests: &[Request]) -> HashMap<i32, u64> {

@@ -341,15 +341,7 @@ impl Drills {
             .map(|k| allowance(k, &finished.requests, &finished.outcomes))
             .collect();
         let bound = allowances.iter().map(|a| a.bound).sum();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate of thousands"
-        )]
-        let unacknowledged = (self.capacity * 0.05).ceil() as usize;
-        let ceiling_kept = allowances
-            .iter()
-            .all(|a| a.bound <= a.open + unacknowledged);
+        let ceiling_kept = allowances.iter().all(|a| a.bound <= a.ceiling());
         let mut open: Vec<usize> = allowances.iter().map(|a| a.open).collect();
         open.sort_unstable();
         let median_open = open.get(open.len() / 2).copied().unwrap_or(0);
@@ -357,8 +349,8 @@ impl Drills {
             "kills": kills, "rate": rate, "median_in_flight_at_kill": median_open,
             "longest_stall_seconds": finished.audit.longest_stall,
             "per_kill": allowances.iter().map(|a| json!({
-                "bound": a.bound, "open_at_kill": a.open,
-                "ceiling": a.open + unacknowledged})).collect::<Vec<_>>(),
+                "bound": a.bound, "open_at_kill": a.open, "per_second_before": a.per_second,
+                "ceiling": a.ceiling()})).collect::<Vec<_>>(),
             "bound_below_open_plus_50ms": ceiling_kept,
         });
         // The ceiling is a statement about speed: it is judged at full size, on a quiet machine, and
