@@ -172,15 +172,15 @@ impl Stage<'_> {
         })
     }
 
-    /// Waits until an event has been read whole by a twin `times` times; the wall clock in
-    /// microseconds of the last of them, `None` at the deadline.
+    /// Waits until an event has been read whole by a twin; when, by the twin's clock in microseconds,
+    /// or `None` at the deadline.
     async fn arrival(
         &self,
         kind: Kind,
         event: &str,
         deadline: Instant,
     ) -> anyhow::Result<Option<u64>> {
-        let recorder = self.twin(kind)?.recorder().clone();
+        let recorder = self.twin(kind)?.recorder();
         let mut look = tokio::time::interval(Duration::from_millis(10));
         loop {
             let mut found = None;
