@@ -21,7 +21,12 @@ bongsu_deliveries_admitted_total = bongsu_outcomes_total + bongsu_restored_deliv
 /// The page.
 pub(crate) fn reference() -> String {
     let mut out = String::from(HEAD);
-    let sections: [(&str, &str, Vec<InstrumentDoc>); 8] = [
+    let sections: [(&str, &str, Vec<InstrumentDoc>); 9] = [
+        (
+            "process",
+            "Every process, with whatever runs in it.",
+            bongsu_runtime::metrics::process::Instruments::describe(),
+        ),
         (
             "gateway",
             "The HTTP entrance.",

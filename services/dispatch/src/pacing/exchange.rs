@@ -35,8 +35,10 @@ use crate::error::DispatchError;
 
 /// How often shares are put into force and new accounts and pauses looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// Between two claims; a worker that lacks units claims after a quarter of it.
+/// Between two claims.
 const CLAIM_MS: i64 = 1_000;
+/// Between two claims of a worker that lacks units, or that others wait for.
+const HASTE_MS: i64 = CLAIM_MS / 4;
 /// What was said longer ago than this has expired on any clock.
 const READ_BACK_MS: i64 = 60_000 + KEPT_MS;
 /// A worker without demand keeps this part of the limit, so that it can begin.
@@ -83,6 +85,7 @@ struct Scope {
     /// None while nothing of it was sent from here; others' claims are kept all the same.
     owner: Option<Owner>,
     limit: u32,
+    claimed_at: i64,
     claims_at: i64,
     paused_until: i64,
 }
@@ -287,7 +290,7 @@ impl Running {
             if scope.limit == 0 && !tells {
                 continue;
             }
-            if now >= scope.claims_at || tells {
+            if now >= scope.claims_at || tells || scope.is_waited_for(now) {
                 let (claim, using) = scope.claim(now, &self.exchange.pacing, owner);
                 said.push((name.clone(), claim, using, tells.then_some(paused)));
             }
@@ -483,9 +486,15 @@ impl Scope {
             share: Share::new(life, 0),
             owner: None,
             limit: 0,
+            claimed_at: i64::MIN / 2,
             claims_at: i64::MIN,
             paused_until: i64::MIN,
         }
+    }
+
+    /// Whether others lack what this worker can give up.
+    fn is_waited_for(&self, now: i64) -> bool {
+        now >= self.claimed_at + HASTE_MS && self.share.owes()
     }
 
     /// The next claim, and what is held.
@@ -500,9 +509,10 @@ impl Scope {
             usage.held.saturating_add(usage.held / 4)
         };
         let demand = wanted.clamp((self.limit / IDLE_PART).max(1), self.limit.max(1));
+        self.claimed_at = now;
         self.claims_at = now
             + if usage.wanted_more && self.share.spendable(now) < demand {
-                CLAIM_MS / 4
+                HASTE_MS
             } else {
                 CLAIM_MS
             };

@@ -4,6 +4,8 @@
 //! [`instruments!`](crate::instruments!) declares the instruments of a crate once and gives their
 //! handles and the description from which `docs/metrics.md` is generated.
 
+pub mod process;
+
 use std::sync::Arc;
 
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter};
@@ -21,6 +23,7 @@ pub struct MetricsError(String);
 pub struct Metrics {
     registry: prometheus::Registry,
     provider: Arc<SdkMeterProvider>,
+    process: Option<Arc<process::Instruments>>,
 }
 
 impl Metrics {
@@ -37,10 +40,13 @@ impl Metrics {
             .build()
             .map_err(|e| MetricsError(e.to_string()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
-        Ok(Self {
+        let mut metrics = Self {
             registry,
             provider: Arc::new(provider),
-        })
+            process: None,
+        };
+        metrics.process = Some(Arc::new(process::Instruments::new(&metrics)));
+        Ok(metrics)
     }
 
     /// The meter of one crate. Instruments are named `bongsu_<noun>_<unit>`; counters get `_total`
@@ -55,6 +61,9 @@ impl Metrics {
     /// # Errors
     /// When encoding fails.
     pub fn render(&self) -> Result<String, MetricsError> {
+        if let Some(process) = &self.process {
+            process.observe();
+        }
         let mut out = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut out)
@@ -242,6 +251,26 @@ mod tests {
             assert!(text.contains(&kind), "{kind} is missing: {text}");
         }
         assert_eq!(docs[2].labels, ["hill"]);
+    }
+
+    #[tokio::test]
+    async fn the_process_tells_its_tasks_and_files() {
+        let metrics = Metrics::new().unwrap();
+        let idle = tokio::spawn(std::future::pending::<()>());
+        let value = |text: &str, name: &str| {
+            let mut lines = text.lines();
+            lines.find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        let text = metrics.render().unwrap();
+        assert_eq!(value(&text, "bongsu_process_tasks "), Some(1), "{text}");
+        assert!(
+            value(&text, "bongsu_process_open_files ") > Some(2),
+            "{text}"
+        );
+        idle.abort();
+        assert!(idle.await.is_err());
+        let text = metrics.render().unwrap();
+        assert_eq!(value(&text, "bongsu_process_tasks "), Some(0), "{text}");
     }
 
     #[test]

@@ -180,10 +180,11 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<bool> {
         discord::run(arguments, &mut each).await?;
     }
     if arguments.story == Story::Apns {
-        for row in apns::run(arguments).await? {
+        let mut each = |row: apns::Row| {
             all_kept &= row.kept;
-            note(arguments, &mut rows, serde_json::to_value(row)?)?;
-        }
+            note(arguments, &mut rows, serde_json::to_value(row)?)
+        };
+        apns::run(arguments, &mut each).await?;
     }
     Ok(all_kept)
 }

@@ -4,8 +4,9 @@
 //! all published, in log order. Everybody computes the same book from the same records: a claim is
 //! granted up to what the claims before it leave of the limit. So two workers that raise their
 //! claims at once need no agreement: the log decides. What a worker aims at is its part of the
-//! max-min split by demand ("water filling"); whoever holds more than his part shrinks first, and
-//! only then can another grow. The sum of what may be spent never exceeds the limit, under any delay,
+//! max-min split by demand ("water filling"), and an equal part of what nobody wants: who starts to
+//! send has it already. Whoever holds more than his part shrinks first, and only then can another
+//! grow. The sum of what may be spent never exceeds the limit, under any delay,
 //! join or death:
 //!
 //! * a worker spends no more than its newest claim that it has **read back** was granted as, and no
@@ -108,8 +109,8 @@ impl Book {
     }
 
     /// What `worker` should aim at: its part of the max-min split by demand. Everybody gets what he
-    /// wants up to an equal level; what some leave, the others share. `demand` is its newest, `own`
-    /// the limit as it is configured.
+    /// wants up to an equal level; what some leave, the others share; what is left when all have
+    /// what they want is split evenly. `demand` is its newest, `own` the limit as it is configured.
     #[must_use]
     pub fn target(&self, worker: &str, own: u32, demand: u32) -> u32 {
         let mut demands: Vec<(u32, &str)> = self
@@ -131,6 +132,12 @@ impl Book {
         u32::try_from(limit.saturating_sub(others)).unwrap_or(0)
     }
 
+    /// Whether a worker was granted less than it wants.
+    fn is_short(&self) -> bool {
+        let mut workers = self.workers.values();
+        workers.any(|known| known.granted < known.claim.demand)
+    }
+
     fn others<'a>(&'a self, worker: &'a str) -> impl Iterator<Item = (&'a str, &'a Known)> {
         let all = self.workers.iter();
         all.filter(move |(name, _)| name.as_str() != worker)
@@ -138,29 +145,37 @@ impl Book {
     }
 }
 
-/// The part of `worker` in the max-min split of `limit`. Whole units; what is left over goes to the
-/// first names, so that all workers compute the same.
+/// The part of `worker` in the max-min split of `limit`, all of which is given out. Whole units; a
+/// remainder goes to the first names, so that all workers compute the same.
 fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str) -> u32 {
     demands.sort_unstable();
     let mut left = limit;
     let mut count = u32::try_from(demands.len()).unwrap_or(u32::MAX);
+    let mut part = 0;
     for (i, (demand, name)) in demands.iter().enumerate() {
-        let level = left / count.max(1);
-        if *demand > level {
+        if *demand > left / count.max(1) {
             // Everybody from here on wants more than an equal part.
-            let mut names: Vec<&str> = demands.iter().skip(i).map(|(_, n)| *n).collect();
-            names.sort_unstable();
-            let place = names.iter().position(|n| *n == worker).unwrap_or(0);
-            let extra = usize::try_from(left % count.max(1)).unwrap_or(0);
-            return level + u32::from(place < extra);
+            return part + evenly(left, &demands[i..], worker);
         }
         if *name == worker {
-            return *demand;
+            part = *demand;
         }
         left -= demand;
         count -= 1;
     }
-    0
+    part + evenly(left, demands, worker)
+}
+
+/// The part of `worker` when `units` are split evenly among `all`; none for who is not of them.
+fn evenly(units: u32, all: &[(u32, &str)], worker: &str) -> u32 {
+    let mut names: Vec<&str> = all.iter().map(|(_, name)| *name).collect();
+    names.sort_unstable();
+    let Some(place) = names.iter().position(|name| *name == worker) else {
+        return 0;
+    };
+    let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    let extra = usize::try_from(units % count).unwrap_or(0);
+    units / count + u32::from(place < extra)
 }
 
 /// A claim that was published and not read back yet.
@@ -179,8 +194,11 @@ pub struct Share {
     limit: u32,
     book: Book,
     sequence: u64,
-    /// What it aims at since its newest claim; below what it claims while more is still held.
+    /// What its newest claim said: what it wants, what it aims at, and what it must be counted with,
+    /// which is more while its window still holds more.
+    demand: u32,
     aim: u32,
+    claimed: u32,
     /// Oldest first.
     open: VecDeque<Open>,
     /// What the newest claim that was read back was granted as, and when it was published.
@@ -198,7 +216,9 @@ impl Share {
             limit,
             book: Book::default(),
             sequence: 0,
+            demand: 0,
             aim: 0,
+            claimed: 0,
             open: VecDeque::new(),
             granted: (0, i64::MIN / 2),
         }
@@ -251,11 +271,13 @@ impl Share {
     pub fn claim(&mut self, now: i64, demand: u32, held: u32) -> Claim {
         self.sequence += 1;
         let target = self.book.target(&self.worker, self.limit, demand);
+        self.demand = demand;
         self.aim = target.min(self.book.room(&self.worker, self.limit));
+        self.claimed = self.aim.max(held);
         let claim = Claim {
             sequence: self.sequence,
             demand,
-            claimed: self.aim.max(held),
+            claimed: self.claimed,
             limit: self.limit,
             left: false,
         };
@@ -269,10 +291,19 @@ impl Share {
         claim
     }
 
+    /// Whether others wait for units that this worker's newest claim counts: it should claim again
+    /// soon, and less.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        let target = self.book.target(&self.worker, self.limit, self.demand);
+        target < self.claimed && self.book.is_short()
+    }
+
     /// The last word: call it when nothing is held any more.
     pub fn leave(&mut self) -> Claim {
         self.sequence += 1;
         self.aim = 0;
+        self.claimed = 0;
         self.open.clear();
         Claim {
             sequence: self.sequence,

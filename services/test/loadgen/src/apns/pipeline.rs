@@ -18,7 +18,7 @@ use crate::load::wall_us;
 use crate::processes::Process;
 use crate::world::start_kafka;
 
-const PARTITIONS: i32 = 8;
+pub(super) const PARTITIONS: i32 = 8;
 /// Records without an acknowledgement at most.
 const OUTSTANDING: usize = 10_000;
 /// Longest wait for the last push.
@@ -29,16 +29,7 @@ pub(super) async fn run(job: &Job<'_>, arguments: &Arguments) -> anyhow::Result<
     let kafka = Kafka::start(&arguments.scripts, dir.path())?;
     let config = dir.path().join("bongsu.toml");
     std::fs::write(&config, settings(job, &kafka.bootstrap))?;
-    let applied = Command::new(&arguments.bongsu)
-        .arg("--config")
-        .arg(&config)
-        .args(["topics", "apply"])
-        .output()?;
-    anyhow::ensure!(
-        applied.status.success(),
-        "topics apply: {}",
-        String::from_utf8_lossy(&applied.stderr)
-    );
+    apply_topics(arguments, &config)?;
     write(job, &kafka.bootstrap).await?;
     let config = config.display().to_string();
     let run = ["--config", &config, "run", "dispatch", "--channel", "apns"].map(str::to_owned);
@@ -59,16 +50,33 @@ pub(super) async fn run(job: &Job<'_>, arguments: &Arguments) -> anyhow::Result<
     })
 }
 
-fn settings(job: &Job<'_>, bootstrap: &str) -> String {
+/// Makes the topics of these settings.
+pub(super) fn apply_topics(arguments: &Arguments, config: &Path) -> anyhow::Result<()> {
+    let applied = Command::new(&arguments.bongsu)
+        .arg("--config")
+        .arg(config)
+        .args(["topics", "apply"])
+        .output()?;
+    anyhow::ensure!(
+        applied.status.success(),
+        "topics apply: {}",
+        String::from_utf8_lossy(&applied.stderr)
+    );
+    Ok(())
+}
+
+/// Settings that end within `[channels.apns.connection]`.
+pub(super) fn settings(job: &Job<'_>, bootstrap: &str) -> String {
     format!(
         "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n\
          [topics]\nchannels = [\"apns\"]\npartitions = {PARTITIONS}\nreplication = 1\n\
          min_insync_replicas = 1\n\
          [dispatch]\nmax_in_flight = {in_flight}\n\
          [channels.apns.accounts.default]\nendpoint = \"{endpoint}\"\ntopic = \"{TOPIC}\"\n\
-         key = \"file:{key}\"\nkey_id = \"{KEY_ID}\"\nteam_id = \"{TEAM_ID}\"\nconnections = 1\n\
+         key = \"file:{key}\"\nkey_id = \"{KEY_ID}\"\nteam_id = \"{TEAM_ID}\"\nconnections = {connections}\n\
          [channels.apns.connection]\nca_file = \"{ca}\"\n",
         in_flight = job.in_flight,
+        connections = job.connections,
         endpoint = job.twin.endpoint(),
         key = job.twin.file("AuthKey.p8"),
         ca = job.twin.file("ca.pem"),

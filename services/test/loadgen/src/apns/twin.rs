@@ -1,5 +1,6 @@
 //! The twin as a process.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,24 +9,27 @@ use bongsu_channels::apns::config::Account;
 use bongsu_runtime::Secret;
 use serde_json::Value;
 
-use super::{Job, Row, Run, TOPIC};
+use super::TOPIC;
 use crate::processes::Process;
 
 /// Its ids, as it makes them.
 pub(super) const KEY_ID: &str = "TWINKEY001";
 pub(super) const TEAM_ID: &str = "TWINTEAM01";
+/// Requests of one page of its log.
+const PAGE: usize = 100_000;
 
 pub(super) struct Twin {
     process: Process,
     port: u16,
     pub(super) dir: PathBuf,
     client: reqwest::Client,
+    most_open: Cell<u64>,
 }
 
-/// What it had used before a run.
-pub(super) struct Before {
-    cpu_us: u64,
-    connections: u64,
+/// What it has used: CPU time, and connections.
+pub(super) struct Usage {
+    pub(super) cpu_us: u64,
+    pub(super) connections: u64,
 }
 
 impl Twin {
@@ -48,6 +52,7 @@ impl Twin {
             port,
             dir: credentials,
             client: reqwest::Client::new(),
+            most_open: Cell::new(0),
         };
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while twin.get("healthz").await.is_err() {
@@ -101,50 +106,71 @@ impl Twin {
 
     /// Pushes accepted since the last [`Twin::begin`].
     pub(super) async fn accepted(&self) -> anyhow::Result<u64> {
-        self.number("_sim/counts", "accepted").await
+        let counts: Value = serde_json::from_str(&self.get("_sim/counts").await?)?;
+        let count = |field: &str| counts.get(field).and_then(Value::as_u64).unwrap_or(0);
+        let open = self.most_open.get().max(count("unanswered"));
+        self.most_open.set(open);
+        Ok(count("accepted"))
+    }
+
+    /// The most pushes that were read and not answered at a look at what is accepted.
+    pub(super) fn most_open(&self) -> u64 {
+        self.most_open.get()
     }
 
     /// Forgets what it has seen.
-    pub(super) async fn begin(&self) -> anyhow::Result<Before> {
+    pub(super) async fn begin(&self) -> anyhow::Result<Usage> {
         let url = format!("http://127.0.0.1:{}/_sim/reset", self.port);
         self.client.post(url).send().await?.error_for_status()?;
-        Ok(Before {
+        Ok(Usage {
             cpu_us: self.process.cpu_us(),
             connections: self.number("_sim/apns", "connections_total").await?,
         })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
-    pub(super) async fn judge(
-        &self,
-        before: Before,
-        system: &'static str,
-        job: &Job<'_>,
-        run: Run,
-        note: &'static str,
-    ) -> anyhow::Result<Row> {
-        let twin_cpu_us = self.process.cpu_us() - before.cpu_us;
+    /// What it has used since, and the connections made.
+    pub(super) async fn after(&self, before: &Usage) -> anyhow::Result<Usage> {
         let connections = self.number("_sim/apns", "connections_total").await?;
-        let pushes = f64::from(job.pushes);
-        let counted = self.accepted().await?;
-        let millis = |d: Duration| d.as_secs_f64() * 1_000.0;
-        Ok(Row {
-            story: "apns",
-            system,
-            in_flight: job.in_flight,
-            pushes: job.pushes,
-            accepted: run.accepted,
-            seconds: run.seconds,
-            per_second: pushes / run.seconds,
-            client_cpu_us_per_push: run.cpu_us as f64 / pushes,
-            twin_cpu_us_per_push: twin_cpu_us as f64 / pushes,
-            p50_ms: millis(run.p50),
-            p99_ms: millis(run.p99),
+        Ok(Usage {
+            cpu_us: self.process.cpu_us() - before.cpu_us,
             connections: connections - before.connections,
-            // One more where a client tries the token first.
-            kept: run.accepted >= u64::from(job.pushes)
-                && (u64::from(job.pushes)..=u64::from(job.pushes) + 1).contains(&counted),
-            note,
         })
+    }
+
+    /// What it does beside the general faults.
+    pub(super) async fn plan(&self, plan: &Value) -> anyhow::Result<()> {
+        self.put("_sim/apns/plan", plan).await
+    }
+
+    /// The general faults.
+    pub(super) async fn faults(&self, faults: &Value) -> anyhow::Result<()> {
+        self.put("_sim/faults", faults).await
+    }
+
+    async fn put(&self, path: &str, body: &Value) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{}/{path}", self.port);
+        let answer = self.client.put(url).body(body.to_string()).send().await?;
+        let status = answer.status();
+        anyhow::ensure!(status.is_success(), "{path}: {}", answer.text().await?);
+        Ok(())
+    }
+
+    /// Counters of its connections.
+    pub(super) async fn stats(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.get("_sim/apns").await?)?)
+    }
+
+    /// Everything it has read, a line of JSON each, in the order of reading.
+    pub(super) async fn log(&self, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
+        let mut read = 0;
+        loop {
+            let page = format!("_sim/requests?from={read}&limit={PAGE}");
+            let text = self.get(&page).await?;
+            let lines = text.lines().inspect(|line| each(line)).count();
+            read += lines;
+            if lines < PAGE {
+                return Ok(());
+            }
+        }
     }
 }

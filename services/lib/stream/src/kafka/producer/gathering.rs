@@ -85,11 +85,19 @@ impl Gathering {
         );
     }
 
-    /// Takes all records into `batch` (empty before) when they are few, or old enough, or `at_once`.
-    pub(super) fn take_due(&self, batch: &mut Vec<Gathered>, few: usize, at_once: bool) {
+    /// Takes all records into `batch` (empty before) when they are few, or old enough, or nothing but
+    /// them is `outstanding`, or `at_once`.
+    pub(super) fn take_due(
+        &self,
+        batch: &mut Vec<Gathered>,
+        few: usize,
+        outstanding: usize,
+        at_once: bool,
+    ) {
         let mut state = self.lock();
         let old = state.since.is_some_and(|at| at.elapsed() >= self.linger);
-        if at_once || old || state.records.len() <= few {
+        let gathered = state.records.len();
+        if at_once || old || gathered <= few || outstanding <= gathered {
             std::mem::swap(&mut state.records, batch);
             state.since = None;
         }
