@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bongsu_runtime::Health;
 use bongsu_stream::error::ProduceError;
 use bongsu_stream::port::{Outgoing, Producer};
 use futures_util::FutureExt as _;
@@ -26,6 +27,7 @@ type Acknowledgement = BoxFuture<'static, Result<i64, ProduceError>>;
 pub struct Publisher {
     producer: Arc<dyn Producer>,
     timeout: Duration,
+    health: Health,
 }
 
 /// One request on its way.
@@ -40,10 +42,15 @@ struct Flight {
 }
 
 impl Publisher {
-    /// Waits at most `timeout` for the acknowledgements of a request.
+    /// Waits at most `timeout` for the acknowledgements of a request; tells `health` when the producer
+    /// can write nothing any more.
     #[must_use]
-    pub fn new(producer: Arc<dyn Producer>, timeout: Duration) -> Self {
-        Self { producer, timeout }
+    pub fn new(producer: Arc<dyn Producer>, timeout: Duration, health: Health) -> Self {
+        Self {
+            producer,
+            timeout,
+            health,
+        }
     }
 
     /// Produces events in order and answers once Kafka has acknowledged all.
@@ -90,6 +97,10 @@ impl Publisher {
                     }
                 }
                 Some(answer) => {
+                    if let Err(error @ ProduceError::Fatal(_)) = &answer {
+                        // Nothing that this process takes can be written any more.
+                        self.health.set("gateway.kafka", Err(error.to_string()));
+                    }
                     flight.queued += usize::from(answer.is_ok());
                     flight.note(index, answer);
                     return !flight.failed;

@@ -103,7 +103,11 @@ impl Gateway {
                     },
                     settings.allow_private,
                 ),
-                publisher: Publisher::new(Arc::clone(&producer), settings.request_timeout.0),
+                publisher: Publisher::new(
+                    Arc::clone(&producer),
+                    settings.request_timeout.0,
+                    resources.health.clone(),
+                ),
                 reports: resources.reports,
                 topics: resources.topics,
                 codec: resources.codec,

@@ -8,6 +8,7 @@ use bongsu_domain::Class;
 use bongsu_gateway::check::Ready;
 use bongsu_gateway::publish::Publisher;
 use bongsu_gateway::{ItemState, Problem, ProblemCode, Settings};
+use bongsu_runtime::Health;
 use bongsu_schemas::convert::event_hash;
 use bongsu_stream::error::ProduceError;
 use bongsu_stream::local::{FaultPlan, LocalCluster};
@@ -106,7 +107,7 @@ fn item(name: usize) -> Ready {
 
 async fn publish(producer: &Arc<Scripted>, count: usize) -> Result<Vec<ItemState>, Problem> {
     let producer: Arc<dyn Producer> = Arc::<Scripted>::clone(producer);
-    let publisher = Publisher::new(producer, Duration::from_secs(5));
+    let publisher = Publisher::new(producer, Duration::from_secs(5), Health::new());
     publisher.publish((0..count).map(item).collect()).await
 }
 

@@ -48,6 +48,9 @@ pub enum ProduceError {
     /// The client could not be made.
     #[error("the Kafka producer cannot start: {0}")]
     Client(String),
+    /// The client has failed in a way it cannot recover from; only a new one can write.
+    #[error("the Kafka producer failed for good, restart the process: {0}")]
+    Fatal(String),
     /// The producer was closed.
     #[error("the producer is closed")]
     Closed,
@@ -59,7 +62,7 @@ impl ProduceError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::QueueFull | Self::NotAcknowledged { .. } | Self::Closed => ErrorClass::Transient,
-            Self::TooLarge { .. } => ErrorClass::Permanent,
+            Self::TooLarge { .. } | Self::Fatal(_) => ErrorClass::Permanent,
             Self::Refused { .. } | Self::Client(_) => ErrorClass::Misconfigured,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use loona_hpack::Decoder;
+use httlib_hpack::Decoder;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -171,9 +171,8 @@ impl Connection {
         number: u64,
         certificate: bool,
     ) -> Self {
-        let mut decoder = Decoder::new();
-        // Ours is the default table, and nothing larger is announced.
-        decoder.set_max_allowed_table_size(4_096);
+        // The default table; nothing larger is announced.
+        let decoder = Decoder::with_dynamic_size(4_096);
         Self {
             server,
             apns,
@@ -363,7 +362,7 @@ impl Connection {
             return Err(Ended::Broken);
         }
         if frame.ends_headers() {
-            self.open(frame.stream, frame.ends_stream(), &piece)
+            self.open(frame.stream, frame.ends_stream(), piece.to_vec())
         } else {
             self.block = Some((frame.stream, frame.ends_stream(), piece.to_vec()));
             Ok(())
@@ -379,7 +378,7 @@ impl Connection {
         }
         block.extend_from_slice(&frame.payload);
         if frame.ends_headers() {
-            self.open(stream, ends, &block)
+            self.open(stream, ends, block)
         } else {
             self.block = Some((stream, ends, block));
             Ok(())
@@ -388,11 +387,13 @@ impl Connection {
 
     /// A new stream with its headers. They must be decoded whatever becomes of the stream: the
     /// compression's table belongs to the connection.
-    fn open(&mut self, stream: u32, ends: bool, block: &[u8]) -> Result<(), Ended> {
+    fn open(&mut self, stream: u32, ends: bool, mut block: Vec<u8>) -> Result<(), Ended> {
         let mut request = Box::<Request>::default();
-        let decoded = self
-            .decoder
-            .decode_with_cb(block, |name, value| request.take(&name, &value));
+        let mut headers = Vec::new();
+        let decoded = self.decoder.decode(&mut block, &mut headers);
+        for (name, value, _) in &headers {
+            request.take(name, value);
+        }
         if decoded.is_err() || stream <= self.highest {
             frames::goaway(&mut self.out, self.highest, frames::PROTOCOL_ERROR, b"");
             return Err(Ended::Broken);

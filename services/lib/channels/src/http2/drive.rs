@@ -54,6 +54,9 @@ pub(super) async fn live(shared: Arc<Shared>, target: Target, patience: Patience
 }
 
 /// Moves frames, and tells `shared` whenever the server's limit changes or it takes no more.
+///
+/// Whoever wakes it is seldom alone: it lets everything else that is ready run first, so that the
+/// requests of many tasks go into one write and one TLS record, and the server answers them together.
 async fn frames<T: AsyncRead + AsyncWrite + Unpin>(
     shared: &Shared,
     id: u64,
@@ -62,7 +65,13 @@ async fn frames<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), h2::Error> {
     let mut limit = 0;
     let mut open = true;
+    let mut others_ran = false;
     poll_fn(move |context| {
+        others_ran = !others_ran;
+        if others_ran {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut connection).poll(context);
         if polled.is_pending() && open {
             let now = send.current_max_send_streams();

@@ -200,6 +200,8 @@ pub(super) fn produce_error(error: &KafkaError, topic: &str, bytes: usize) -> Pr
             | Code::InvalidRecord
             | Code::PolicyViolation,
         ) => ProduceError::Refused { topic, reason },
+        // An idempotent producer that lost its place in the sequence takes nothing ever again.
+        Some(Code::Fatal) => ProduceError::Fatal(reason),
         _ => ProduceError::NotAcknowledged { topic, reason },
     }
 }

@@ -321,3 +321,59 @@ impl Producer for KafkaProducer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
+
+    use super::*;
+    use crate::error::ErrorClass;
+    use crate::port::Headers;
+
+    fn record() -> Outgoing {
+        Outgoing {
+            topic: "t".into(),
+            partition: 0,
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        }
+    }
+
+    fn break_down(producer: &KafkaProducer) {
+        #[expect(unsafe_code, reason = "librdkafka's own way to test this")]
+        // SAFETY: the client lives as long as `producer`, and the text is a C string.
+        unsafe {
+            rd_kafka_test_fatal_error(
+                producer.producer.client().native_ptr(),
+                rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+                c"a test".as_ptr(),
+            );
+        }
+    }
+
+    /// Taken for transient, every receipt would be tried for ever, and after each rejoin everything
+    /// of the window would be sent again.
+    #[tokio::test]
+    async fn a_client_that_failed_for_good_says_so() {
+        for linger in [Duration::ZERO, GATHERS_FROM] {
+            let settings = Settings {
+                // Nobody listens there: what is asked here is the client.
+                bootstrap_servers: "127.0.0.1:1".to_owned(),
+                ..Settings::default()
+            };
+            let producer =
+                KafkaProducer::start(&settings, &ClientConfig::new(), linger).unwrap();
+            let before = producer.send(record());
+            break_down(&producer);
+            let after = producer.send(record()).await.unwrap_err();
+            assert!(matches!(after, ProduceError::Fatal(_)), "{after}");
+            assert_eq!(after.class(), ErrorClass::Permanent);
+            let before = before.await.unwrap_err();
+            assert!(
+                matches!(before, ProduceError::Fatal(_) | ProduceError::NotAcknowledged { .. }),
+                "{before}"
+            );
+        }
+    }
+}
