@@ -138,6 +138,8 @@ pub struct ClassLoop {
     schemas: FuturesUnordered<BoxFuture<'static, SchemaAnswer>>,
     rebuilds: FuturesUnordered<BoxFuture<'static, Result<Rebuilt, TaskDied>>>,
     flying: Option<(Running, Vec<Part>, Instant)>,
+    /// Transactions that were aborted since the last committed one.
+    aborted_in_row: u32,
     last_start: Option<Instant>,
     releases: Vec<u64>,
     epoch: u64,
@@ -157,6 +159,7 @@ impl ClassLoop {
             schemas: FuturesUnordered::new(),
             rebuilds: FuturesUnordered::new(),
             flying: None,
+            aborted_in_row: 0,
             last_start: None,
             releases: Vec::new(),
             epoch: 0,
@@ -312,9 +315,19 @@ impl ClassLoop {
             return Ok(());
         };
         match result {
-            Ok(()) => self.parts.metrics.committed(started.elapsed()),
+            Ok(()) => {
+                self.aborted_in_row = 0;
+                self.parts.metrics.committed(started.elapsed());
+            }
             Err(TransactionError::Aborted(reason)) => {
-                tracing::warn!(reason, "a transaction was aborted and is tried again");
+                self.aborted_in_row += 1;
+                if self.aborted_in_row == 1 {
+                    // Every rebalance aborts the transaction that it meets.
+                    tracing::info!(reason, "a transaction was aborted and is tried again");
+                } else {
+                    let times = self.aborted_in_row;
+                    tracing::warn!(reason, times, "a transaction was aborted again");
+                }
                 let ours: Vec<_> = parts
                     .into_iter()
                     .filter(|p| {

@@ -256,7 +256,8 @@ mod tests {
     #[tokio::test]
     async fn the_process_tells_its_tasks_and_files() {
         let metrics = Metrics::new().unwrap();
-        let idle = tokio::spawn(std::future::pending::<()>());
+        let mut idle = tokio::task::JoinSet::new();
+        idle.spawn(std::future::pending::<()>());
         let value = |text: &str, name: &str| {
             let mut lines = text.lines();
             lines.find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok())
@@ -267,8 +268,7 @@ mod tests {
             value(&text, "bongsu_process_open_files ") > Some(2),
             "{text}"
         );
-        idle.abort();
-        assert!(idle.await.is_err());
+        idle.shutdown().await;
         let text = metrics.render().unwrap();
         assert_eq!(value(&text, "bongsu_process_tasks "), Some(0), "{text}");
     }

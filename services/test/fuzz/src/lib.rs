@@ -3,7 +3,7 @@
 //! Runs on the stable compiler and for as long as it is told, so that it has its place in CI; the
 //! inputs are mutations of whole, real texts ([`mutate`]), which get past the first check of a parser
 //! where random bytes do not. A target is a function over bytes ([`targets`]); it must neither panic
-//! nor break what it promises. `cargo fuzz` can drive the same functions.
+//! nor break what it promises. `cargo fuzz` drives the same functions, guided by coverage (`guided`).
 
 pub mod mutate;
 pub mod targets;

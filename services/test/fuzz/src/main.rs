@@ -21,6 +21,9 @@ struct Arguments {
     /// Where an input is written that was not survived.
     #[arg(long, default_value = "target/fuzz")]
     out: PathBuf,
+    /// Only write what inputs are made of into this folder, a file each.
+    #[arg(long)]
+    write_seeds: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,6 +40,15 @@ fn main() -> anyhow::Result<()> {
     let wanted = |name: &str| {
         arguments.targets.is_empty() || arguments.targets.iter().any(|wanted| wanted == name)
     };
+    if let Some(folder) = &arguments.write_seeds {
+        for target in known.iter().filter(|target| wanted(target.name)) {
+            for (number, seed) in target.seeds.iter().enumerate() {
+                let path = folder.join(format!("{}-{number}", target.name));
+                std::fs::write(path, seed).context("writing a seed")?;
+            }
+        }
+        return Ok(());
+    }
     let time = i64::try_from(Duration::from_secs(arguments.seconds).as_millis())?;
     let mut failed = false;
     for target in known.iter().filter(|target| wanted(target.name)) {

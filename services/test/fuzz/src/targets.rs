@@ -59,6 +59,19 @@ pub fn all() -> Vec<Target> {
     ]
 }
 
+/// Reads one input as the target of this name does, for a driver of its own (`guided`).
+///
+/// # Panics
+/// When a promise breaks, or there is no such target.
+pub fn run(name: &str, input: &[u8]) {
+    let all = all();
+    let target = all.iter().find(|target| target.name == name);
+    assert!(target.is_some(), "no target {name}");
+    if let Some(target) = target {
+        (target.run)(input);
+    }
+}
+
 const ANSWERS: &[&[u8]] = &[
     br#"{"message":"You are being rate limited.","retry_after":1.336,"global":false}"#,
     br#"{"message":"Unknown Webhook","code":10015}"#,

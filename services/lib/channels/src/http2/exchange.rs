@@ -1,6 +1,7 @@
 //! One request and its answer on a leased connection.
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
@@ -68,23 +69,27 @@ fn unsent(error: &h2::Error) -> NoAnswer {
 /// Cancel safety: dropping the future resets the stream; the request may have been read.
 pub(super) async fn exchange(
     mut send: SendRequest<Bytes>,
+    writing: &Writing,
     request: Request<()>,
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, NoAnswer> {
     let sent = send.send_request(request, false);
-    let (response, mut stream) = sent.map_err(|error| unsent(&error))?;
-    // As long as the body waits for room nobody can have read the request whole.
-    let room = timeout_at(deadline, room_for(&mut stream, body.len())).await;
-    match room {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(unsent(&error)),
+    let (mut response, mut stream) = sent.map_err(|error| unsent(&error))?;
+    // As long as a part of the body waits for room nobody can have read the request whole.
+    let written = timeout_at(deadline, write(&mut stream, writing, body)).await;
+    let answered = match written {
+        Ok(Ok(())) => timeout_at(deadline, response).await,
+        // Why the stream has ended is told by its answer, which is there with the end; it may even be
+        // one to a request that was not read whole.
+        Ok(Err(error)) => match (&mut response).now_or_never() {
+            Some(Ok(early)) => Ok(Ok(early)),
+            Some(Err(told)) => return Err(unsent(&told)),
+            None => return Err(unsent(&error)),
+        },
         Err(_elapsed) => return Err(NoAnswer::NotSent),
-    }
-    if let Err(error) = stream.send_data(body, true) {
-        return Err(unsent(&error));
-    }
-    let response = match timeout_at(deadline, response).await {
+    };
+    let response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if surely_not_processed(&error) => return Err(NoAnswer::NotProcessed),
         Ok(Err(error)) => {
@@ -102,17 +107,36 @@ pub(super) async fn exchange(
     })
 }
 
-/// Waits until `bytes` fit into the windows of stream and connection.
-async fn room_for(stream: &mut SendStream<Bytes>, bytes: usize) -> Result<(), h2::Error> {
-    stream.reserve_capacity(bytes);
-    while stream.capacity() < bytes {
-        match poll_fn(|context| stream.poll_capacity(context)).await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(error),
-            None => return Err(Reason::STREAM_CLOSED.into()),
+/// Whose body is being written on a connection: one at a time.
+///
+/// Room in the connection's window is handed out in pieces. Were several bodies to wait for it, each
+/// holding a piece too small for itself, they could hold so much that the server never has read
+/// enough to grant more.
+pub(super) type Writing = tokio::sync::Mutex<()>;
+
+/// Hands the whole body over, as the windows of stream and connection have room.
+async fn write(
+    stream: &mut SendStream<Bytes>,
+    writing: &Writing,
+    mut body: Bytes,
+) -> Result<(), h2::Error> {
+    let _mine = writing.lock().await;
+    loop {
+        stream.reserve_capacity(body.len());
+        while stream.capacity() == 0 && !body.is_empty() {
+            match poll_fn(|context| stream.poll_capacity(context)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Err(Reason::STREAM_CLOSED.into()),
+            }
+        }
+        let piece = body.split_to(stream.capacity().min(body.len()));
+        let last = body.is_empty();
+        stream.send_data(piece, last)?;
+        if last {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reads up to [`BODY_LIMIT`] bytes. A body that breaks or drips is as good as one that ends: the
@@ -132,4 +156,68 @@ async fn read(mut body: RecvStream, patience: Instant) -> Bytes {
         }
     }
     read.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Response;
+    use tokio::io::{AsyncRead, AsyncWrite};
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Reads every request whole before it answers.
+    async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, stream_window: u32) {
+        let mut server = h2::server::Builder::new()
+            .initial_window_size(stream_window)
+            .handshake::<_, Bytes>(io)
+            .await
+            .unwrap();
+        let mut answering = JoinSet::new();
+        while let Some(request) = server.accept().await {
+            let (request, mut respond) = request.unwrap();
+            answering.spawn(async move {
+                let mut body = request.into_body();
+                let mut bytes = 0;
+                while let Some(Ok(chunk)) = body.data().await {
+                    bytes += chunk.len();
+                    body.flow_control().release_capacity(chunk.len()).unwrap();
+                }
+                let length = Response::builder().header("length", bytes).body(());
+                respond.send_response(length.unwrap(), true).unwrap();
+            });
+        }
+    }
+
+    /// Bodies that together need many times the connection's window, and that no stream's window
+    /// holds whole: all of them arrive.
+    #[tokio::test]
+    async fn large_bodies_go_through_small_windows() {
+        const BODY: usize = 4_096;
+        for stream_window in [1_000, 65_535] {
+            let (ours, theirs) = tokio::io::duplex(16 * 1_024);
+            let mut tasks = JoinSet::new();
+            tasks.spawn(serve(theirs, stream_window));
+            let (send, connection) = h2::client::handshake(ours).await.unwrap();
+            tasks.spawn(async move { connection.await.unwrap() });
+            let writing = std::sync::Arc::new(Writing::default());
+            let mut requests = JoinSet::new();
+            for _ in 0..150 {
+                let (send, writing) = (send.clone(), writing.clone());
+                requests.spawn(async move {
+                    let request = Request::post("http://twin/").body(()).unwrap();
+                    let deadline = Instant::now() + Duration::from_secs(60);
+                    let send = send.ready().await.unwrap();
+                    let body = Bytes::from(vec![b'x'; BODY]);
+                    exchange(send, &writing, request, body, deadline).await
+                });
+            }
+            while let Some(answered) = requests.join_next().await {
+                let answer = answered.unwrap().unwrap();
+                assert_eq!(answer.headers["length"], BODY.to_string());
+            }
+        }
+    }
 }

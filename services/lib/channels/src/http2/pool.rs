@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::Target;
 use super::drive::{Patience, live};
-use super::exchange::{Answer, NoAnswer, exchange};
+use super::exchange::{Answer, NoAnswer, Writing, exchange};
 use super::slots::{Check, Choice, Rules, Slots};
 
 /// How a pool behaves.
@@ -35,6 +35,7 @@ pub struct Limits {
 #[derive(Clone)]
 struct Handle {
     send: SendRequest<Bytes>,
+    writing: Arc<Writing>,
     closing: Arc<Notify>,
 }
 
@@ -178,6 +179,7 @@ impl Shared {
         let closing = Arc::new(Notify::new());
         let handle = Handle {
             send,
+            writing: Arc::default(),
             closing: Arc::clone(&closing),
         };
         let id = self.slots().opened(handle, Instant::now());
@@ -247,7 +249,8 @@ impl Lease {
         body: Bytes,
         deadline: Instant,
     ) -> Result<Answer, NoAnswer> {
-        exchange(self.handle.send.clone(), request, body, deadline).await
+        let Handle { send, writing, .. } = &self.handle;
+        exchange(send.clone(), writing, request, body, deadline).await
     }
 
     /// An answer came; `proved` says that it accepted our credential.

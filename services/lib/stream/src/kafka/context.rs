@@ -8,6 +8,11 @@ use rdkafka::types::RDKafkaErrorCode;
 
 /// Writes a log line of librdkafka's.
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    if facility.starts_with("TXN") {
+        // What a transaction met reaches its caller, who knows whether it is worth a warning.
+        tracing::info!(target: "librdkafka", facility, "{text}");
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert

@@ -325,6 +325,7 @@ impl Producer for KafkaProducer {
 #[cfg(test)]
 mod tests {
     use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
+    use rdkafka::producer::Producer as _;
 
     use super::*;
     use crate::error::ErrorClass;
@@ -362,8 +363,7 @@ mod tests {
                 bootstrap_servers: "127.0.0.1:1".to_owned(),
                 ..Settings::default()
             };
-            let producer =
-                KafkaProducer::start(&settings, &ClientConfig::new(), linger).unwrap();
+            let producer = KafkaProducer::start(&settings, &ClientConfig::new(), linger).unwrap();
             let before = producer.send(record());
             break_down(&producer);
             let after = producer.send(record()).await.unwrap_err();
@@ -371,7 +371,10 @@ mod tests {
             assert_eq!(after.class(), ErrorClass::Permanent);
             let before = before.await.unwrap_err();
             assert!(
-                matches!(before, ProduceError::Fatal(_) | ProduceError::NotAcknowledged { .. }),
+                matches!(
+                    before,
+                    ProduceError::Fatal(_) | ProduceError::NotAcknowledged { .. }
+                ),
                 "{before}"
             );
         }

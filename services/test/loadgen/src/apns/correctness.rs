@@ -209,10 +209,14 @@ impl World {
             let config = dir.join(format!("{name}.toml"));
             std::fs::write(
                 &config,
-                format!("{text}[process]\nworker_id = \"{name}\"\nops_listen = \"127.0.0.1:{port}\"\n"),
+                format!(
+                    "{text}[process]\nworker_id = \"{name}\"\nops_listen = \"127.0.0.1:{port}\"\n"
+                ),
             )?;
             let config = config.display().to_string();
-            let mut run = ["--config", &config, "run", name].map(str::to_owned).to_vec();
+            let mut run = ["--config", &config, "run", name]
+                .map(str::to_owned)
+                .to_vec();
             if name == "dispatch" {
                 run.extend(["--channel", "apns"].map(str::to_owned));
             }
@@ -391,6 +395,9 @@ struct Fate {
     marked: bool,
 }
 
+/// Fates by delivery id, and what could not be read.
+type Found = (HashMap<String, Fate>, Option<String>);
+
 /// Every outcome in `results`, by delivery id.
 async fn receipts(bootstrap: &str) -> anyhow::Result<HashMap<String, Fate>> {
     let cluster = cluster(bootstrap)?;
@@ -405,7 +412,7 @@ async fn receipts(bootstrap: &str) -> anyhow::Result<HashMap<String, Fate>> {
             until: None,
         })
         .collect();
-    let found: Arc<Mutex<(HashMap<String, Fate>, Option<String>)>> = Arc::default();
+    let found: Arc<Mutex<Found>> = Arc::default();
     let sink = Arc::clone(&found);
     let codec = Codec::default();
     let each = Box::new(move |record: bongsu_stream::port::Record| {

@@ -16,6 +16,9 @@ impl Draw {
     }
 }
 
+/// Between two claims of a worker that is short, or that others wait for.
+const HASTE: i64 = 250;
+
 /// One worker of the model: its share, its window, what is under way, and how far it has read.
 struct Worker {
     name: String,
@@ -26,9 +29,9 @@ struct Worker {
     writing: VecDeque<(i64, Claim)>,
     read: usize,
     reads_until: i64,
+    claimed_at: i64,
     claims_at: i64,
     wants: u32,
-    granted: u32,
     cut_off_until: i64,
     alive: bool,
 }
@@ -70,9 +73,9 @@ impl Model {
             writing: VecDeque::new(),
             read: 0,
             reads_until: now,
+            claimed_at: now,
             claims_at: now + self.draw.below(1_000),
             wants,
-            granted: 0,
             cut_off_until: 0,
             alive: true,
         });
@@ -97,11 +100,15 @@ impl Model {
                 w.read = self.log.len();
                 w.reads_until = now + draw.below(delay);
             }
-            if now >= w.claims_at {
-                w.claims_at = now + 900 + draw.below(200);
+            if now >= w.claims_at || (now >= w.claimed_at + HASTE && w.share.owes()) {
                 let held = w.window.held(now);
-                let claim = w.share.claim(now, w.wants.min(2 * w.granted + 2), held);
-                w.granted = 0;
+                // As the exchange does: who was refused may want far more than it had.
+                let demand = w.wants.min(2 * held + self.limit / 4 + 2);
+                let short = w.share.spendable(now) < demand;
+                let pause = if short { HASTE } else { 900 };
+                w.claimed_at = now;
+                w.claims_at = now + pause + draw.below(200);
+                let claim = w.share.claim(now, demand, held);
                 let after = w.writing.back().map_or(now, |(at, _)| *at);
                 let at = after.max(now.max(w.cut_off_until) + draw.below(delay));
                 w.writing.push_back((at, claim));
@@ -130,7 +137,6 @@ impl Model {
                 w.open.push((now + rtt, 1));
                 self.arrivals
                     .push((now + draw.below(rtt)) * 1_000 + draw.below(1_000));
-                w.granted += 1;
                 self.sent[i] += 1;
             }
         }
@@ -274,6 +280,16 @@ fn a_claim_given_up_meanwhile_is_not_spent() {
     let mut share = Share::new("a", 10);
     let first = share.claim(0, 10, 0);
     share.read("a", first, 10);
+    // Somebody who wants the rest.
+    let other = Claim {
+        sequence: 1,
+        demand: 8,
+        claimed: 0,
+        limit: 10,
+        left: false,
+    };
+    share.read("b", other, 20);
+    assert!(share.owes());
     let small = share.claim(100, 2, 0);
     let large = share.claim(200, 10, 0);
     assert_eq!(
@@ -285,11 +301,9 @@ fn a_claim_given_up_meanwhile_is_not_spent() {
     share.read(
         "b",
         Claim {
-            sequence: 1,
-            demand: 8,
+            sequence: 2,
             claimed: 8,
-            limit: 10,
-            left: false,
+            ..other
         },
         150,
     );
