@@ -1,6 +1,7 @@
 //! Web Push (RFC 8030): encrypted notifications to browsers, through the push service that each
 //! browser's maker runs. Beside the usual four files: `vapid` proves to the push service who sends,
-//! `encryption` hides from it what is sent, `pauses` keeps away from a service that asked for it.
+//! `encryption` hides from it what is sent, `pauses` keeps away from a service that asked for it,
+//! `standing` tells a foreign subscription from an account that is at fault.
 
 pub mod classify;
 pub mod config;
@@ -8,6 +9,7 @@ pub mod encryption;
 pub mod pauses;
 pub mod payload;
 mod provider;
+pub mod standing;
 pub mod vapid;
 
 pub use provider::WebPushProvider;

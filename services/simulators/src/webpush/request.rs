@@ -35,7 +35,13 @@ impl Fault {
         errno: None,
         message: "too many pushes",
     };
-    pub(crate) const OTHERS_KEY: Self = fault(403, 109, "the subscription has another server key");
+    /// In FCM's words. [R: web-push issue 941]
+    pub(crate) const OTHERS_KEY: Self = fault(
+        403,
+        109,
+        "the VAPID credentials in the authorization header do not correspond to the credentials used \
+         to create the subscriptions.",
+    );
     pub(crate) const CANNOT_DECRYPT: Self = fault(400, 110, "the browser could not decrypt it");
     const TOO_LARGE: Self = fault(413, 104, "the body is longer than 4096 bytes");
     const NO_TTL: Self = fault(400, 112, "TTL is missing or no number");

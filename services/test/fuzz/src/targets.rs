@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bongsu_channels::alimtalk::config::{Dealer, ReportMode};
-use bongsu_channels::provider::ThrottleScope;
+use bongsu_channels::provider::{AttemptResult, ThrottleScope};
 use bongsu_channels::reports::{Callback, ReportSources};
 use bongsu_channels::sms::config::Vendor;
 use bongsu_channels::verdict::Reactions;
@@ -99,17 +99,20 @@ fn answers(body: &[u8]) {
         let Ok(status) = StatusCode::from_u16(code) else {
             continue;
         };
+        let pushed = |known| match webpush::classify::classify(status, body, wait, known) {
+            webpush::classify::Reaction::Result(result) => result,
+            webpush::classify::Reaction::KeyRefused { .. } => AttemptResult::AccountFault,
+        };
         let results = [
             discord::classify::classify(status, body, wait),
-            webpush::classify::classify(status, body, wait, true),
-            webpush::classify::classify(status, body, wait, false),
+            pushed(true),
+            pushed(false),
             webhook::classify::classify(status, wait, ThrottleScope::Address),
         ];
-        let accepted = bongsu_channels::provider::AttemptResult::Accepted;
         assert!(
             results
                 .iter()
-                .all(|r| (*r == accepted) == status.is_success())
+                .all(|r| (*r == AttemptResult::Accepted) == status.is_success())
         );
         let _reaction = alimtalk::classify::by_status(status, wait);
     }
@@ -161,7 +164,7 @@ fn smtp_replies(text: &[u8]) {
         for code in [220, 354, 421, 450, 452, 500, 530, 535, 550, 552, 554, 556] {
             let failure = Failure::Refused(step, Reply::new(code, &text));
             let result = classify(failure, Duration::from_secs(1));
-            assert_ne!(result, bongsu_channels::provider::AttemptResult::Accepted);
+            assert_ne!(result, AttemptResult::Accepted);
         }
     }
 }

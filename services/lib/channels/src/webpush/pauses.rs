@@ -1,8 +1,8 @@
 //! Push services that asked to be left alone, remembered until the time has passed.
 //!
-//! An address of this channel is one browser, but a service's 429 concerns all of its browsers: so an
-//! attempt at a service that named a wait is answered here, without asking it again. Bounded: at most
-//! [`REMEMBERED`] origins.
+//! An address of this channel is one browser, but a service's 429 concerns all of its browsers: so a
+//! delivery to a service that named a wait is held until then, without asking it again. Bounded: at
+//! most [`REMEMBERED`] origins.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +26,14 @@ impl Pauses {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = kept.get(origin)?.checked_duration_since(now)?;
         (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Whether anybody is waited for: tells cheaply that nobody is, which is the usual case.
+    #[must_use]
+    pub fn any(&self, now: Instant) -> bool {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, until| *until > now);
+        !kept.is_empty()
     }
 
     /// Remembers a wait.
@@ -57,6 +65,8 @@ mod tests {
         assert_eq!(pauses.wait("https://a", now + second), Some(2 * second));
         assert_eq!(pauses.wait("https://b", now), None);
         assert_eq!(pauses.wait("https://a", now + 3 * second), None);
+        assert!(pauses.any(now + second));
+        assert!(!pauses.any(now + 3 * second));
         for i in 0..2 * REMEMBERED {
             pauses.pause(&format!("https://{i}"), second, now);
         }

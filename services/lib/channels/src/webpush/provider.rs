@@ -1,9 +1,10 @@
 //! The Web Push channel's I/O.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bongsu_domain::target::{TargetError, check_url};
-use bongsu_domain::{Channel, Reason, Subscription, Timestamp};
+use bongsu_domain::{Channel, Delivery, Reason, Subscription, Timestamp};
 use bongsu_runtime::Clock;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -16,13 +17,13 @@ use tokio::time::Instant;
 use super::config::Account;
 use super::pauses::Pauses;
 use super::payload::Push;
+use super::standing::Standing;
 use super::vapid::{Tokens, VapidKey};
 use super::{classify, encryption, payload};
 use crate::client::{self, Reach};
 use crate::limits::{Egress, Limits};
 use crate::provider::{
-    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, ThrottleScope, TryError,
-    only_known,
+    Attempt, AttemptResult, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
 };
 use crate::registry::BuildError;
 use crate::retry_after;
@@ -48,6 +49,7 @@ struct Ready {
     settings: Account,
     client: Client,
     pauses: Pauses,
+    standing: Standing,
 }
 
 impl WebPushProvider {
@@ -83,6 +85,7 @@ impl WebPushProvider {
                     guarded.clone()
                 },
                 pauses: Pauses::default(),
+                standing: Standing::default(),
             };
             accounts.insert(name.clone(), ready);
         }
@@ -105,12 +108,6 @@ impl WebPushProvider {
             Err(reason) => return AttemptResult::Refused(reason),
         };
         let origin = subscription.endpoint.origin().ascii_serialization();
-        if let Some(wait) = account.pauses.wait(&origin, Instant::now()) {
-            return AttemptResult::Throttled {
-                retry_after: Some(wait),
-                scope: ThrottleScope::Address,
-            };
-        }
         let now = Timestamp(self.clock.now_millis());
         let Ok(push) = payload::push(delivery, account.settings.body_bytes, now) else {
             return AttemptResult::Refused(Reason::InvalidContent);
@@ -142,7 +139,13 @@ impl WebPushProvider {
             // A clock that jumped is mended by the next token.
             account.tokens.forget(&origin);
         }
-        let result = classify::classify(answer.status, &answer.body, wait, known);
+        let result = match classify::classify(answer.status, &answer.body, wait, known) {
+            classify::Reaction::Result(result) => result,
+            classify::Reaction::KeyRefused { named } => account.key_refused(&origin, named),
+        };
+        if known && result == AttemptResult::Accepted {
+            account.standing.accepted(&origin);
+        }
         if let AttemptResult::Throttled {
             retry_after: Some(wait),
             ..
@@ -155,6 +158,20 @@ impl WebPushProvider {
 }
 
 impl Ready {
+    /// One subscription of another account must not stop this one.
+    fn key_refused(&self, origin: &str, named: bool) -> AttemptResult {
+        if self.standing.blames_account(origin, named) {
+            tracing::error!(
+                origin,
+                "the push service refuses this account's key or token; check key, subject and this \
+                 machine's clock"
+            );
+            AttemptResult::AccountFault
+        } else {
+            AttemptResult::Refused(Reason::Credential)
+        }
+    }
+
     /// The subscription an address is, when it may be called.
     fn subscription(&self, address: &str) -> Result<Subscription, Reason> {
         let subscription = Subscription::parse(address).map_err(|_| Reason::InvalidAddress)?;
@@ -205,6 +222,17 @@ impl Provider for WebPushProvider {
 
     fn egress(&self) -> Egress {
         self.egress.clone()
+    }
+
+    fn hold(&self, delivery: &Delivery) -> Option<Duration> {
+        let pauses = &self.accounts.get(&delivery.address.account)?.pauses;
+        let now = Instant::now();
+        if !pauses.any(now) {
+            return None;
+        }
+        let subscription = Subscription::parse(&delivery.address.address).ok()?;
+        let origin = subscription.endpoint.origin().ascii_serialization();
+        pauses.wait(&origin, now)
     }
 
     fn attempt<'a>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bongsu_channels::provider::{AttemptResult, Provider, ThrottleScope};
 use bongsu_channels::webpush::config::Account;
+use bongsu_channels::webpush::standing::IN_A_ROW;
 use bongsu_channels::{Settings, build};
 use bongsu_domain::{Channel, Reason};
 use bongsu_runtime::{Clock, Secret};
@@ -181,7 +182,42 @@ async fn a_gone_subscription_and_anothers_key_are_told() {
     let mut delivery = delivery(Channel::WebPush, &subscription(&base, "mine"), "e2");
     delivery.address.account = "other".into();
     let result = attempt(&*provider, &delivery, PATIENT).await;
+    assert_eq!(result, AttemptResult::Refused(Reason::Credential));
+    // Nobody but foreigners: it is the account whose key is another.
+    let mut result = result;
+    for _ in 0..IN_A_ROW {
+        result = attempt(&*provider, &delivery, PATIENT).await;
+    }
     assert_eq!(result, AttemptResult::AccountFault);
+}
+
+/// One subscription that its service refuses does not stop the account that it takes pushes of.
+#[tokio::test]
+async fn a_service_that_takes_the_key_does_not_refuse_the_account() {
+    for status in [400, 401, 403] {
+        let plan = Faults {
+            fail_ratio: 1.0,
+            fail_status: status,
+            ..Faults::default()
+        };
+        let twins = twin(Faults {
+            paths: BTreeMap::from([("/push/foreign".to_owned(), plan)]),
+            ..Faults::default()
+        })
+        .await;
+        let base = twins.running()[0].url();
+        let provider = provider(&[("test", account())]);
+        // Nothing was taken yet: key, clock and subject may all be wrong.
+        let result = send(&*provider, &base, "foreign", "e1").await;
+        assert_eq!(result, AttemptResult::AccountFault, "{status}");
+        for event in ["e2", "e3"] {
+            let result = send(&*provider, &base, "mine", event).await;
+            assert_eq!(result, AttemptResult::Accepted, "{status}");
+            let result = send(&*provider, &base, "foreign", event).await;
+            let refused = AttemptResult::Refused(Reason::Credential);
+            assert_eq!(result, refused, "{status}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -203,17 +239,23 @@ async fn a_service_that_asked_for_a_pause_is_left_alone_and_others_are_not() {
     let busy = Server::start(Reply::answer(429, "retry-after: 60\r\n", "")).await;
     let free = Server::start(Reply::answer(201, "", "")).await;
     let provider = provider(&[("test", account())]);
-    for id in ["1", "2", "3"] {
-        let result = send(&*provider, &busy.url(), id, "e1").await;
-        let AttemptResult::Throttled {
-            retry_after: Some(wait),
+    let to = |server: &Server| {
+        let address = subscription(&server.url(), "2");
+        delivery(Channel::WebPush, &address, "e2")
+    };
+    assert_eq!(provider.hold(&to(&busy)), None);
+    let minute = Duration::from_mins(1);
+    assert_eq!(
+        send(&*provider, &busy.url(), "1", "e1").await,
+        AttemptResult::Throttled {
+            retry_after: Some(minute),
             scope: ThrottleScope::Address,
-        } = result
-        else {
-            unreachable!("{result:?}")
-        };
-        assert!((50..=60).contains(&wait.as_secs()), "{wait:?}");
-    }
+        }
+    );
+    // Held before anything is counted: neither an attempt nor a limit.
+    let held = provider.hold(&to(&busy)).unwrap();
+    assert!((50..=60).contains(&held.as_secs()), "{held:?}");
+    assert_eq!(provider.hold(&to(&free)), None);
     assert_eq!(busy.requests().len(), 1);
     let result = send(&*provider, &free.url(), "1", "e1").await;
     assert_eq!(result, AttemptResult::Accepted);
