@@ -83,7 +83,8 @@ impl Source {
             || given_digest == digest(&[secret.as_bytes()])
     }
 
-    /// Solapi: a list of texts; events of another name are no reports.
+    /// Solapi: a list of texts; events of another name are no reports. One that cannot be read does
+    /// not cost the others their reports.
     fn solapi(&self, callback: &Callback<'_>, body: &[u8]) -> Result<Vec<Told>, NotAReport> {
         let event = callback.headers.get("x-solapi-event-name");
         if event.is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(b"SINGLE-REPORT")) {
@@ -102,7 +103,16 @@ impl Source {
             };
             solapi::told(item, &self.references)
         };
-        list.iter().map(read).collect()
+        let (told, unread): (Vec<_>, Vec<_>) = list.iter().map(read).partition(Result::is_ok);
+        let told: Vec<Told> = told.into_iter().flatten().collect();
+        let Some(fault) = unread.into_iter().find_map(Result::err) else {
+            return Ok(told);
+        };
+        if told.is_empty() {
+            return Err(fault);
+        }
+        tracing::warn!(%fault, read = told.len(), "a report of a callback cannot be read");
+        Ok(told)
     }
 
     /// A page of Solapi's list.

@@ -96,6 +96,11 @@ fn a_list_of_solapi_leads_back_to_its_deliveries() {
     for bad in [&b"x"[..], b"{}", br#"[{"messageId":"M"}]"#] {
         assert!(read(&headers, bad).is_err());
     }
+    let broken = json!([{"messageId": "M"}, item("M1", "4000"), 7]);
+    let told = read(&headers, broken.to_string().as_bytes()).unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].key, "M1");
+    assert_eq!(read(&headers, b"[]"), Ok(vec![]));
     let group = self::headers(&[("x-solapi-event-name", "GROUP-REPORT")]);
     assert_eq!(read(&group, b"[]"), Ok(vec![]));
 }
