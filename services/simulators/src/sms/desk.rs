@@ -169,6 +169,11 @@ impl Desk {
         if let Some(word) = &self.plan.error {
             return whole(self.forced(), word);
         }
+        if self.plan.most_bytes > 0 && body.len() > self.plan.most_bytes {
+            return whole(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge");
+        }
+        let spoils = |message: &solapi::Message| self.plan.spoiling.contains(&message.to);
+        let sending = sending.filter(|sending| !sending.messages.iter().any(spoils));
         let Some(sending) = sending.filter(solapi::Sending::is_formed) else {
             return whole(StatusCode::BAD_REQUEST, "ValidationError");
         };

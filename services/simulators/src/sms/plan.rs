@@ -34,6 +34,10 @@ pub struct Plan {
     /// A code for single recipients when they are taken in, by number: Solapi's status code,
     /// Twilio's error code.
     pub codes: BTreeMap<String, String>,
+    /// Numbers that Solapi refuses the whole request for (400), whatever else it holds.
+    pub spoiling: BTreeSet<String>,
+    /// The longest body Solapi takes, in bytes (413 above); 0 for any.
+    pub most_bytes: usize,
     /// The code of a recipient's report, by number: he does not get it.
     pub report_codes: BTreeMap<String, String>,
     /// Reports. `url` and `secret` are Solapi's; Twilio calls the URL of each text and signs with
@@ -52,6 +56,8 @@ impl Default for Plan {
             error: None,
             error_status: 400,
             codes: BTreeMap::new(),
+            spoiling: BTreeSet::new(),
+            most_bytes: 0,
             report_codes: BTreeMap::new(),
             reports: ReportPlan::default(),
         }

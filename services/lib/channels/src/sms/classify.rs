@@ -4,12 +4,16 @@
 //! | answer without a word of the vendor's | result |
 //! |---|---|
 //! | 2xx | unknown: it may have been taken |
-//! | 400, 413 | refused, `invalid_content` |
+//! | 400 | unavailable: something between us and the vendor answered |
+//! | 413 | refused, `invalid_content` |
 //! | 401, 402, 403 | the account's fault |
 //! | 429 | throttled, the whole account |
 //! | 502, 503 with `Retry-After` | throttled, the whole account |
 //! | 504 | unknown |
 //! | the rest | unavailable |
+//!
+//! With a word of Solapi's that is not known, 400 is refused as `invalid_content`. A request of several
+//! texts that is refused as a whole says nothing of any of them: its halves are sent.
 //!
 //! Both vendors refine their codes from time to time, so an unknown one is a soft failure: refused
 //! as `provider_refused`, which says nothing of the address.
@@ -63,7 +67,7 @@ impl Reaction {
 pub fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Reaction {
     match status.as_u16() {
         200..=299 | 504 => Reaction::Unknown,
-        400 | 413 => Reaction::Refused(Reason::InvalidContent),
+        413 => Reaction::Refused(Reason::InvalidContent),
         401..=403 => Reaction::AccountFault,
         429 => Reaction::Throttled,
         502 | 503 if retry_after.is_some() => Reaction::Throttled,
@@ -80,6 +84,9 @@ pub fn solapi_error(word: &str, status: StatusCode, retry_after: Option<Duration
         }
         // Somebody made the same signature; the next attempt has a salt of its own.
         "DuplicatedSignature" => Reaction::NotProcessed,
+        word if !word.is_empty() && status == StatusCode::BAD_REQUEST => {
+            Reaction::Refused(Reason::InvalidContent)
+        }
         _ => by_status(status, retry_after),
     }
 }
@@ -182,7 +189,7 @@ mod tests {
         for (code, reaction) in [
             (200, Reaction::Unknown),
             (302, Reaction::Unavailable),
-            (400, CONTENT),
+            (400, Reaction::Unavailable),
             (401, Reaction::AccountFault),
             (402, Reaction::AccountFault),
             (403, Reaction::AccountFault),
@@ -225,6 +232,8 @@ mod tests {
             ("RequestTimeTooSkewed", 403, Reaction::AccountFault),
             ("DuplicatedSignature", 403, Reaction::NotProcessed),
             ("ValidationError", 400, CONTENT),
+            ("", 400, Reaction::Unavailable),
+            ("PayloadTooLarge", 413, CONTENT),
             ("InternalError", 500, Reaction::Unavailable),
         ] {
             assert_eq!(solapi_error(word, status(code), None), reaction, "{word}");

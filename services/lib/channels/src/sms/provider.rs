@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bongsu_domain::target::check_url;
-use bongsu_domain::{Channel, ReferenceKey, Timestamp};
+use bongsu_domain::{Channel, Reason, ReferenceKey, Timestamp};
 use bongsu_runtime::Clock;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -28,6 +28,15 @@ use crate::settings::HttpSettings;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
+/// Bytes of a request's body, about. Solapi names none; what is still too long for it, or for
+/// something on the way, is sent in halves. (D)
+const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that a text adds to a request beside its own, generously.
+const TEXT_OVERHEAD: usize = 256;
+/// Requests that one refused whole may become in an attempt: enough to single out two of ten thousand
+/// texts and to send the rest. (D)
+const MOST_PARTS: usize = 64;
+
 /// Sends texts through the vendors of its accounts.
 pub struct SmsProvider {
     accounts: HashMap<String, Ready>,
@@ -51,6 +60,14 @@ struct Item {
     index: usize,
     number: u32,
     text: Text,
+}
+
+/// What the answer to a request says.
+enum Answered {
+    /// A result for each of its items.
+    Each(Vec<AttemptResult>),
+    /// Refused as a whole; this result where it holds one item.
+    Whole(AttemptResult),
 }
 
 impl SmsProvider {
@@ -117,30 +134,85 @@ impl SmsProvider {
         groups
     }
 
-    /// One request, with a result for each of its items.
-    async fn send(&self, ready: &Ready, items: &[&Item], deadline: Instant) -> Vec<AttemptResult> {
+    /// The items' results, by index. A request of several texts that is refused as a whole is sent
+    /// again in halves, until the text that it is refused for stands alone.
+    async fn send(
+        &self,
+        ready: &Ready,
+        items: &[&Item],
+        deadline: Instant,
+    ) -> Vec<(usize, AttemptResult)> {
+        let mut results = Vec::with_capacity(items.len());
+        let mut parts = vec![items];
+        let mut sent = 0;
+        while sent < MOST_PARTS
+            && let Some(part) = parts.pop()
+        {
+            sent += 1;
+            let answered = self.exchange(ready, part, deadline).await;
+            match (answered, part) {
+                (Answered::Whole(result), [one]) => results.push((one.index, result)),
+                (Answered::Whole(_), several) => {
+                    let (first, second) = several.split_at(several.len() / 2);
+                    parts.extend([second, first]);
+                }
+                (Answered::Each(told), items) => {
+                    results.extend(items.iter().map(|item| item.index).zip(told));
+                }
+            }
+            if sent > 1 && Instant::now() >= deadline {
+                break;
+            }
+        }
+        let settled = |(_, result): &(usize, AttemptResult)| {
+            matches!(result, AttemptResult::Accepted | AttemptResult::Refused(_))
+        };
+        // They were refused with others, surely not taken. Free of charge only while it goes on.
+        let rest = if results.iter().any(settled) {
+            AttemptResult::NotProcessed
+        } else {
+            AttemptResult::Unavailable
+        };
+        let left = parts.into_iter().flatten();
+        results.extend(left.map(|item| (item.index, rest)));
+        results
+    }
+
+    /// One request, and what its answer says.
+    async fn exchange(&self, ready: &Ready, items: &[&Item], deadline: Instant) -> Answered {
         let texts: Vec<&Text> = items.iter().map(|item| &item.text).collect();
         let Some((body, limit, mut request)) = self.request(ready, &texts) else {
-            return vec![AttemptResult::Unavailable; items.len()];
+            return Answered::Each(vec![AttemptResult::Unavailable; items.len()]);
         };
         let headers = request.headers_mut();
         headers.insert(HEADER_WORKER, self.worker.clone());
         let number = items.iter().map(|item| item.number).max().unwrap_or(1);
         headers.insert(HEADER_ATTEMPT, HeaderValue::from(number));
-        match client::exchange_up_to(&self.client, request, body, deadline, limit).await {
-            Ok(answer) => {
-                let wait = answer.headers.get(RETRY_AFTER).and_then(|value| {
-                    retry_after::parse(value.to_str().ok()?, self.clock.now_millis())
-                });
-                match ready.account.provider {
-                    Vendor::Solapi => solapi::results(answer.status, &answer.body, wait, &texts),
-                    Vendor::Twilio => {
-                        let result = twilio::result(answer.status, &answer.body, wait);
-                        vec![result; items.len()]
-                    }
-                }
+        let answer = client::exchange_up_to(&self.client, request, body, deadline, limit).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(no_answer) => return Answered::Each(vec![no_answer.result(); items.len()]),
+        };
+        let wait = answer
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.to_str().ok()?, self.clock.now_millis()));
+        match ready.account.provider {
+            Vendor::Solapi if solapi::refuses_whole(answer.status, &answer.body) => {
+                tracing::warn!(
+                    status = answer.status.as_u16(),
+                    texts = texts.len(),
+                    "Solapi refuses a request as a whole"
+                );
+                Answered::Whole(AttemptResult::Refused(Reason::InvalidContent))
             }
-            Err(no_answer) => vec![no_answer.result(); items.len()],
+            Vendor::Solapi => {
+                Answered::Each(solapi::results(answer.status, &answer.body, wait, &texts))
+            }
+            Vendor::Twilio => {
+                let result = twilio::result(answer.status, &answer.body, wait);
+                Answered::Each(vec![result; items.len()])
+            }
         }
     }
 
@@ -212,23 +284,37 @@ fn ready(account: &Account) -> Result<Ready, String> {
     })
 }
 
-/// Requests of at most `most` recipients, no number twice in one: Solapi removes the second.
+/// Texts that go in one request.
+#[derive(Default)]
+struct Shared<'a> {
+    numbers: HashSet<&'a str>,
+    bytes: usize,
+    items: Vec<&'a Item>,
+}
+
+/// Requests of at most `most` recipients and about [`REQUEST_BYTES`], no number twice in one: Solapi
+/// removes the second.
 fn requests(items: &[Item], most: usize) -> Vec<Vec<&Item>> {
-    let mut requests: Vec<(HashSet<&str>, Vec<&Item>)> = Vec::new();
+    let mut requests: Vec<Shared<'_>> = Vec::new();
     for item in items {
         let number = item.text.to.digits();
-        let room = requests
-            .iter_mut()
-            .find(|(numbers, items)| items.len() < most && !numbers.contains(number));
-        match room {
-            Some((numbers, items)) => {
-                numbers.insert(number);
-                items.push(item);
-            }
-            None => requests.push((HashSet::from([number]), vec![item])),
+        let bytes = item.text.text.len() + item.text.title.len() + TEXT_OVERHEAD;
+        let room = requests.iter().position(|shared| {
+            shared.items.len() < most
+                && shared.bytes + bytes <= REQUEST_BYTES
+                && !shared.numbers.contains(number)
+        });
+        let at = room.unwrap_or_else(|| {
+            requests.push(Shared::default());
+            requests.len() - 1
+        });
+        if let Some(shared) = requests.get_mut(at) {
+            shared.numbers.insert(number);
+            shared.bytes += bytes;
+            shared.items.push(item);
         }
     }
-    requests.into_iter().map(|(_, items)| items).collect()
+    requests.into_iter().map(|shared| shared.items).collect()
 }
 
 impl Provider for SmsProvider {
@@ -267,21 +353,56 @@ impl Provider for SmsProvider {
                     continue;
                 };
                 for items in requests(items, ready.account.recipients_per_request) {
-                    calls.push(async move {
-                        let answered = self.send(ready, &items, deadline).await;
-                        (items, answered)
-                    });
+                    calls.push(async move { self.send(ready, &items, deadline).await });
                 }
             }
-            for (items, answered) in join_all(calls).await {
-                for (item, result) in items.iter().zip(answered) {
-                    if let Some(slot) = results.get_mut(item.index) {
-                        *slot = result;
-                    }
+            for (index, result) in join_all(calls).await.into_iter().flatten() {
+                if let Some(slot) = results.get_mut(index) {
+                    *slot = result;
                 }
             }
             Ok(results)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bongsu_domain::{DeliveryId, Phone};
+
+    use super::super::payload::Kind;
+    use super::*;
+
+    #[test]
+    fn a_request_has_a_bounded_size_and_no_number_twice() {
+        let item = |index: usize, number: &str, bytes: usize| Item {
+            index,
+            number: 1,
+            text: Text {
+                delivery: DeliveryId(Default::default()),
+                to: Phone::parse(number).unwrap(),
+                text: "x".repeat(bytes),
+                title: String::new(),
+                kind: Kind::Lms,
+                reference: None,
+                expires_at: 0,
+            },
+        };
+        let third = REQUEST_BYTES / 3;
+        let items = [
+            item(0, "01011112222", third),
+            item(1, "01011112223", third),
+            item(2, "01011112224", third),
+            item(3, "01011112222", 10),
+            item(4, "01011112225", 10),
+        ];
+        let made = requests(&items, 10);
+        let indexes: Vec<Vec<usize>> = made
+            .iter()
+            .map(|items| items.iter().map(|item| item.index).collect())
+            .collect();
+        assert_eq!(indexes, [vec![0, 1, 4], vec![2, 3]]);
+        assert_eq!(requests(&items, 1).len(), 5);
     }
 }

@@ -133,6 +133,20 @@ struct Count {
     registered_failed: usize,
 }
 
+/// What an error answer means, which speaks of the request as a whole.
+fn of_error(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Reaction {
+    let answer = serde_json::from_slice::<Answer>(body).ok();
+    let word = answer.as_ref().and_then(|a| a.error_code.as_str());
+    solapi_error(word.unwrap_or_default(), status, retry_after)
+}
+
+/// Whether an answer refuses a request as a whole for what it holds. Where that is several texts it
+/// says nothing of any one of them, and none was taken.
+#[must_use]
+pub fn refuses_whole(status: StatusCode, body: &[u8]) -> bool {
+    !status.is_success() && matches!(of_error(status, body, None), Reaction::Refused(_))
+}
+
 /// What an answer means for every recipient, in the order of the request.
 #[must_use]
 pub fn results(
@@ -142,13 +156,12 @@ pub fn results(
     texts: &[&Text],
 ) -> Vec<AttemptResult> {
     let all = |reaction: Reaction| vec![reaction.result(retry_after); texts.len()];
+    if !status.is_success() {
+        return all(of_error(status, body, retry_after));
+    }
     let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
         return all(by_status(status, retry_after));
     };
-    if !status.is_success() {
-        let word = answer.error_code.as_str().unwrap_or_default();
-        return all(solapi_error(word, status, retry_after));
-    }
     let Some(group) = answer.group_info.filter(|group| !group.group_id.is_empty()) else {
         return all(by_status(status, retry_after));
     };
@@ -259,6 +272,29 @@ mod tests {
             None,
             &texts,
         )
+    }
+
+    #[test]
+    fn only_the_vendors_word_refuses_a_request_as_a_whole() {
+        let of = |status: u16, body: &str| {
+            refuses_whole(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        };
+        assert!(of(400, r#"{"errorCode":"ValidationError"}"#));
+        assert!(of(413, "<html>"));
+        for (status, body) in [
+            (400, "<html>"),
+            (400, "{}"),
+            (403, r#"{"errorCode":"InvalidAPIKey"}"#),
+            (403, r#"{"errorCode":"DuplicatedSignature"}"#),
+            (500, r#"{"errorCode":"InternalError"}"#),
+            // Each text has a code of its own.
+            (
+                200,
+                r#"{"failedMessageList":[{"to":"1","statusCode":"1031"}]}"#,
+            ),
+        ] {
+            assert!(!of(status, body), "{status} {body}");
+        }
     }
 
     #[test]

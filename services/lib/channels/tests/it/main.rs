@@ -17,6 +17,7 @@ mod garbage;
 mod http2;
 mod server;
 mod sms;
+mod sms_whole;
 mod smtp;
 mod ssrf;
 mod subject;

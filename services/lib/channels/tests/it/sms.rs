@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use crate::server::{Reply, Server};
 use crate::{attempt, delivery, sms_account};
 
-const PATIENT: Duration = Duration::from_secs(5);
-const NUMBER: &str = "010-1234-5678";
+pub(crate) const PATIENT: Duration = Duration::from_secs(5);
+pub(crate) const NUMBER: &str = "010-1234-5678";
 const DIALLED: &str = "01012345678";
 const ABROAD: &str = "+821012345678";
 
-fn twilio_account(base: &str) -> Account {
+pub(crate) fn twilio_account(base: &str) -> Account {
     Account {
         provider: Vendor::Twilio,
         api_key: TWILIO_ACCOUNT.into(),
@@ -32,14 +32,14 @@ fn twilio_account(base: &str) -> Account {
     }
 }
 
-fn provider(account: Account) -> Arc<dyn Provider> {
+pub(crate) fn provider(account: Account) -> Arc<dyn Provider> {
     let mut settings = Settings::default();
     settings.sms.accounts.insert("test".into(), account);
     assert_eq!(settings.validate(), []);
     build(Channel::Sms, &settings, "worker-1", Clock::system()).unwrap()
 }
 
-async fn twin(plan: &Plan) -> Simulators {
+pub(crate) async fn twin(plan: &Plan) -> Simulators {
     let twins = Simulators::start(Twins::of(&[Kind::Sms])).await.unwrap();
     twins.running()[0].set_vendors(plan.clone()).unwrap();
     twins
@@ -49,7 +49,7 @@ fn counts(twins: &Simulators) -> Counts {
     twins.running()[0].vendors().unwrap()
 }
 
-async fn all(provider: &dyn Provider, deliveries: &[Delivery]) -> Vec<AttemptResult> {
+pub(crate) async fn all(provider: &dyn Provider, deliveries: &[Delivery]) -> Vec<AttemptResult> {
     let batch: Vec<Attempt<'_>> = deliveries
         .iter()
         .map(|delivery| Attempt {
@@ -67,7 +67,7 @@ fn one(map: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
     map.iter().map(own).collect()
 }
 
-const CONTENT: AttemptResult = AttemptResult::Refused(Reason::InvalidContent);
+pub(crate) const CONTENT: AttemptResult = AttemptResult::Refused(Reason::InvalidContent);
 const ADDRESS: AttemptResult = AttemptResult::Refused(Reason::InvalidAddress);
 const AWAY: AttemptResult = AttemptResult::Refused(Reason::NotReachable);
 const OTHER: AttemptResult = AttemptResult::Refused(Reason::ProviderRefused);
