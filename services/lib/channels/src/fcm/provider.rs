@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bongsu_domain::{Channel, ContentHash, Delivery, Platform, PushTarget, Reason, identity};
 use bongsu_runtime::Clock;
@@ -52,6 +53,8 @@ mod kept {
 
 /// Contents remembered as accepted, per account.
 const PASSED: usize = 256;
+/// The most that rests at once, per account.
+const RESTING: usize = 10_000;
 
 /// Sends messages, one delivery per request.
 pub struct FcmProvider {
@@ -77,8 +80,60 @@ struct Ready {
 struct Memory {
     /// Contents that were accepted, the newest last.
     passed: VecDeque<ContentHash>,
-    /// Platforms that rest, and until when.
-    resting: Vec<(Platform, Instant)>,
+    /// What rests, and until when.
+    resting: HashMap<Rest, Instant>,
+}
+
+/// What rests while Firebase's credential for its platform is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rest {
+    /// Everything of a platform that has such a credential, where the publisher stated it.
+    Platform(Platform),
+    /// One target, by its hash. Android is what a target counts as whose platform nobody stated, and
+    /// has no such credential: that this one needs it says nothing of the others.
+    Target(u64),
+}
+
+impl Rest {
+    fn of(delivery: &Delivery) -> Self {
+        let address = &delivery.address;
+        match address.platform {
+            platform @ (Platform::Ios | Platform::Web) => Self::Platform(platform),
+            Platform::Android
+            | Platform::Desktop
+            | Platform::Server
+            | Platform::Phone
+            | Platform::Mail
+            | Platform::Other => Self::Target(identity::hash64(&[address.address.as_bytes()])),
+        }
+    }
+}
+
+impl Memory {
+    /// How long a delivery must still rest.
+    fn wait(&self, delivery: &Delivery, now: Instant) -> Option<Duration> {
+        if self.resting.is_empty() {
+            return None;
+        }
+        let wait = self
+            .resting
+            .get(&Rest::of(delivery))?
+            .checked_duration_since(now)?;
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Lets what a delivery belongs to rest; whether it did not yet. `None` when there is no room.
+    fn rest(&mut self, delivery: &Delivery, now: Instant) -> Option<bool> {
+        if self.wait(delivery, now).is_some() {
+            return Some(false);
+        }
+        self.resting.retain(|_, until| *until > now);
+        if self.resting.len() >= RESTING {
+            return None;
+        }
+        self.resting.insert(Rest::of(delivery), now + PLATFORM_WAIT);
+        Some(true)
+    }
 }
 
 impl Ready {
@@ -125,9 +180,6 @@ impl FcmProvider {
         let Ok(target) = PushTarget::parse(&delivery.address.address) else {
             return AttemptResult::Refused(Reason::InvalidAddress);
         };
-        if let Some(resting) = self.resting(ready, delivery) {
-            return resting;
-        }
         let now = self.clock.now_millis();
         let body = match payload::body(delivery, target, ready.validate_only, now) {
             Ok(body) => body,
@@ -151,22 +203,6 @@ impl FcmProvider {
             Err(no_answer) => no_answer.result(),
             Ok(answer) => self.react(ready, delivery, &lease, &token, &answer),
         }
-    }
-
-    /// The wait of a platform whose credential at Firebase is bad.
-    fn resting(&self, ready: &Ready, delivery: &Delivery) -> Option<AttemptResult> {
-        let now = Instant::now();
-        let mut memory = ready.memory();
-        if memory.resting.is_empty() {
-            return None;
-        }
-        memory.resting.retain(|(_, until)| *until > now);
-        let platform = delivery.address.platform;
-        let (_, until) = memory.resting.iter().find(|(p, _)| *p == platform)?;
-        Some(AttemptResult::Throttled {
-            retry_after: Some(*until - now),
-            scope: ThrottleScope::Address,
-        })
     }
 
     /// None when a value cannot stand in a request, which checked settings do not allow.
@@ -227,22 +263,30 @@ impl FcmProvider {
                     AttemptResult::AccountFault
                 }
             },
-            Reaction::PlatformFault => {
-                let platform = delivery.address.platform;
+            Reaction::PlatformFault => rest(ready, delivery),
+        }
+    }
+}
+
+/// Firebase's credential for the platform is bad: a person must mend it, and until then the
+/// platform's deliveries are held, which costs them no attempt.
+fn rest(ready: &Ready, delivery: &Delivery) -> AttemptResult {
+    match ready.memory().rest(delivery, Instant::now()) {
+        Some(begun) => {
+            if begun {
                 tracing::error!(
                     account = delivery.address.account,
-                    platform = platform.as_str(),
-                    "Firebase's own credential for this platform is refused; check the APNs key or \
-                     the web push key in the Firebase console"
+                    platform = delivery.address.platform.as_str(),
+                    "Firebase's own credential for this target's platform is refused; check the \
+                     APNs key or the web push key in the Firebase console"
                 );
-                let until = Instant::now() + PLATFORM_WAIT;
-                ready.memory().resting.push((platform, until));
-                AttemptResult::Throttled {
-                    retry_after: Some(PLATFORM_WAIT),
-                    scope: ThrottleScope::Address,
-                }
             }
+            AttemptResult::NotProcessed
         }
+        None => AttemptResult::Throttled {
+            retry_after: Some(PLATFORM_WAIT),
+            scope: ThrottleScope::Address,
+        },
     }
 }
 
@@ -324,6 +368,11 @@ impl Provider for FcmProvider {
 
     fn egress(&self) -> limits::Egress {
         self.egress.clone()
+    }
+
+    fn hold(&self, delivery: &Delivery) -> Option<Duration> {
+        let ready = self.accounts.get(&delivery.address.account)?;
+        ready.memory().wait(delivery, Instant::now())
     }
 
     fn attempt<'a>(

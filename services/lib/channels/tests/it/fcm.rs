@@ -271,31 +271,48 @@ async fn a_malformed_token_is_dead_once_its_content_passed_elsewhere() {
     );
 }
 
+fn on(address: &str, platform: Platform) -> Delivery {
+    let mut delivery = push(address, "e1");
+    delivery.address.platform = platform;
+    delivery
+}
+
 #[tokio::test]
-async fn firebases_bad_credential_stops_its_platform_and_no_other() {
+async fn firebases_bad_credential_holds_its_platform_and_no_other() {
     let rig = Rig::start(Plan::default(), |_| {}).await;
-    rig.answers(&[("an-ios-token", "THIRD_PARTY_AUTH_ERROR")]);
-    let on = |address: &str, platform| {
-        let mut delivery = push(address, "e1");
-        delivery.address.platform = platform;
-        delivery
-    };
-    let ios = on("an-ios-token", Platform::Ios);
-    assert_eq!(rig.send(&ios).await, throttled(60, ThrottleScope::Address));
-    let other = rig.send(&on("another-ios-token", Platform::Ios)).await;
-    assert!(
-        matches!(
-            other,
-            AttemptResult::Throttled {
-                scope: ThrottleScope::Address,
-                ..
-            }
-        ),
-        "{other:?}"
+    let bad = "THIRD_PARTY_AUTH_ERROR";
+    rig.answers(&[("an-ios-token", bad), ("another-ios-token", bad)]);
+    let (ios, other) = (
+        on("an-ios-token", Platform::Ios),
+        on("another-ios-token", Platform::Ios),
     );
-    assert_eq!(rig.twin().recorder().counts().requests, 1);
+    assert_eq!(rig.provider.hold(&ios), None);
+    // No attempt is counted, however many answers are under way.
+    let results = join_all([rig.send(&ios), rig.send(&other)]).await;
+    assert_eq!(results, [AttemptResult::NotProcessed; 2]);
+    for delivery in [&ios, &other] {
+        let wait = rig.provider.hold(delivery).unwrap();
+        assert!((50..=60).contains(&wait.as_secs()), "{wait:?}");
+    }
+    for platform in [Platform::Android, Platform::Web] {
+        let free = on("an-ios-token", platform);
+        assert_eq!(rig.provider.hold(&free), None, "{platform:?}");
+    }
     let android = rig.send(&on(TOKEN, Platform::Android)).await;
     assert_eq!(android, AttemptResult::Accepted);
+}
+
+/// A publisher that states no platform registers an iOS token as Android's.
+#[tokio::test]
+async fn a_target_of_no_stated_platform_is_held_alone() {
+    let rig = Rig::start(Plan::default(), |_| {}).await;
+    rig.answers(&[("an-ios-token", "THIRD_PARTY_AUTH_ERROR")]);
+    for platform in [Platform::Android, Platform::Other] {
+        let unstated = on("an-ios-token", platform);
+        assert_eq!(rig.send(&unstated).await, AttemptResult::NotProcessed);
+        assert!(rig.provider.hold(&unstated).is_some());
+        assert_eq!(rig.provider.hold(&on(TOKEN, platform)), None);
+    }
 }
 
 #[tokio::test]
