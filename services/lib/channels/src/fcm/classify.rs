@@ -10,8 +10,8 @@
 //! | 400 | INVALID_ARGUMENT about anything else | refused, `invalid_content` |
 //! | 404 | UNREGISTERED | refused, `invalid_address` |
 //! | 403 | SENDER_ID_MISMATCH | refused, `invalid_address`: a token of another project |
-//! | 401 | THIRD_PARTY_AUTH_ERROR | the platform (iOS or web) rests for a minute (D), the others go on |
-//! | 401 | status UNAUTHENTICATED | another token, then not processed; account fault when there is none |
+//! | 401 | THIRD_PARTY_AUTH_ERROR | not processed; the platform (iOS or web) is held for a minute (D), the others go on. A target of another platform is held alone |
+//! | 401 | status UNAUTHENTICATED | another token, then not processed; unavailable when the last one was replaced less than a minute ago (D); account fault when two in a row are refused |
 //! | 403 | status PERMISSION_DENIED | account fault |
 //! | 404 | status NOT_FOUND | refused, `provider_refused`: it says nothing of a token (D) |
 //! | 429 | QUOTA_EXCEEDED or RESOURCE_EXHAUSTED, of a device or a topic | throttled, this address, for `Retry-After`, else 60 s |

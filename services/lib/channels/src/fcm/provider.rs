@@ -254,6 +254,7 @@ impl FcmProvider {
             }
             Reaction::RenewToken => match ready.tokens.refused(token.number) {
                 Renewal::Renewed => AttemptResult::NotProcessed,
+                Renewal::TooSoon => AttemptResult::Unavailable,
                 Renewal::Stuck => {
                     tracing::error!(
                         account = delivery.address.account,

@@ -1,17 +1,20 @@
 //! Access tokens: one per account, fetched once for all who wait, renewed before it ends.
 //!
-//! Invariants: at most one exchange with the token endpoint is under way per account; a token that
-//! still lives is used while the next one is fetched; after a failure nobody asks again until a wait
-//! that doubles has passed; a token that FCM refuses is never shown twice.
+//! Invariants: at most one exchange with the token endpoint is under way per account, in a task of its
+//! own, whatever becomes of those who wait for it; a token that still lives is used while the next one
+//! is fetched; after a failure, a time-out included, nobody asks again until a wait that doubles has
+//! passed; a token that FCM refuses is replaced, at most once in [`RENEWAL_INTERVAL`].
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bongsu_runtime::Clock;
+use bongsu_runtime::tasks::detach;
 use http::HeaderValue;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, Request};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -30,6 +33,9 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// How long one exchange may take, whoever waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The time between two tokens that are fetched because FCM refused the one before: refusals that
+/// alternate with acceptances must not have one minted for each.
+pub const RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
@@ -72,6 +78,8 @@ impl NoToken {
 pub enum Renewal {
     /// The next request carries another token.
     Renewed,
+    /// The last renewal was a moment ago: it is not replaced yet.
+    TooSoon,
     /// The one before was refused as well: another one would not help.
     Stuck,
 }
@@ -86,20 +94,38 @@ struct Held {
 struct State {
     held: Option<Held>,
     made: u64,
-    /// Tokens refused in a row.
+    /// Tokens refused in a row, and the last of them.
     refused: u32,
+    last_refused: u64,
+    /// When a token was last given up because FCM refused it.
+    renewed: Option<Instant>,
+    fetching: bool,
     failures: u32,
     failed: Option<(NoToken, Instant)>,
 }
 
 /// The tokens of one account.
-pub struct TokenSource {
+pub struct TokenSource(Arc<Inner>);
+
+struct Inner {
     account: ServiceAccount,
     client: Client,
     url: Url,
     clock: Clock,
+    patience: Duration,
     state: Mutex<State>,
-    fetching: tokio::sync::Mutex<()>,
+    /// Counts exchanges that have ended.
+    ended: watch::Sender<u64>,
+}
+
+/// An exchange under way: when it is dropped it has ended, however.
+struct Exchange(Arc<Inner>);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.state().fetching = false;
+        self.0.ended.send_modify(|ended| *ended += 1);
+    }
 }
 
 /// What of the endpoint's answer is read.
@@ -120,103 +146,162 @@ impl TokenSource {
     /// None fetched yet; `url` is where they are fetched.
     #[must_use]
     pub fn new(account: ServiceAccount, client: Client, url: Url, clock: Clock) -> Self {
-        Self {
+        Self::with_patience(account, client, url, clock, PATIENCE)
+    }
+
+    fn with_patience(
+        account: ServiceAccount,
+        client: Client,
+        url: Url,
+        clock: Clock,
+        patience: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner {
             account,
             client,
             url,
             clock,
+            patience,
             state: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+            ended: watch::Sender::default(),
+        }))
     }
 
     /// The token of this moment, fetched when there is none or its end is near.
     ///
-    /// Cancel safe: a dropped exchange is begun anew by the next who asks.
+    /// Cancel safe: an exchange goes on without those who wait for it.
     ///
     /// # Errors
     /// [`NoToken`].
     pub async fn current(&self, deadline: Instant) -> Result<Token, NoToken> {
-        if let Some((token, fresh)) = self.held() {
-            if fresh || self.resting().is_some() {
-                return Ok(token);
+        let mut ended = self.0.ended.subscribe();
+        loop {
+            if let Some(told) = self.ask() {
+                return told;
             }
-            // It still lives: one renews it, the others go on with it.
-            let Ok(_turn) = self.fetching.try_lock() else {
-                return Ok(token);
-            };
-            return Ok(self.renew(deadline).await.unwrap_or(token));
+            let waited = timeout_at(deadline, ended.changed()).await;
+            if !matches!(waited, Ok(Ok(()))) {
+                // That says nothing of the endpoint: the exchange goes on, and its end is noted.
+                return Err(NoToken::Unavailable);
+            }
         }
-        let turn = timeout_at(deadline, self.fetching.lock()).await;
-        let _turn = turn.map_err(|_elapsed| NoToken::Unavailable)?;
-        // Whoever had the turn before has fetched it, or has learnt that there is none.
-        if let Some((token, _)) = self.held() {
-            return Ok(token);
-        }
-        if let Some(failed) = self.resting() {
-            return Err(failed);
-        }
-        self.renew(deadline).await
     }
 
+    /// What is known at once; otherwise an exchange is under way. Begins one where it is time.
+    fn ask(&self) -> Option<Result<Token, NoToken>> {
+        let mut state = self.0.state();
+        let held = state.held(self.0.clock.now_millis());
+        if let Some((token, true)) = held {
+            return Some(Ok(token));
+        }
+        let resting = state.resting(Instant::now());
+        if resting.is_none() && !state.fetching {
+            state.fetching = true;
+            detach("FCM token", renew(Exchange(Arc::clone(&self.0))));
+        }
+        match (held, resting) {
+            (Some((token, _)), _) => Some(Ok(token)),
+            (None, Some(failed)) => Some(Err(failed)),
+            (None, None) => None,
+        }
+    }
+
+    /// FCM took a request with the token.
+    pub fn accepted(&self, number: u64) {
+        let mut state = self.0.state();
+        if state.made == number {
+            state.refused = 0;
+        }
+    }
+
+    /// FCM refused the token `number` as such.
+    pub fn refused(&self, number: u64) -> Renewal {
+        self.0.state().refused(number, Instant::now())
+    }
+}
+
+/// Fetches the next one.
+async fn renew(exchange: Exchange) {
+    let inner = &exchange.0;
+    let asked = inner.clock.now_millis();
+    let fetched = inner.fetch(Instant::now() + inner.patience).await;
+    inner.state().fetched(fetched, asked, Instant::now());
+}
+
+impl State {
     /// The living token, and whether it need not be renewed yet.
-    fn held(&self) -> Option<(Token, bool)> {
-        let now = self.clock.now_millis();
-        let state = self.state();
-        let held = state.held.as_ref().filter(|held| now < held.ends_at)?;
-        Some((held.token.clone(), now < held.renew_at))
+    fn held(&self, now_millis: i64) -> Option<(Token, bool)> {
+        let held = self
+            .held
+            .as_ref()
+            .filter(|held| now_millis < held.ends_at)?;
+        Some((held.token.clone(), now_millis < held.renew_at))
     }
 
     /// The last failure, as long as nobody may ask again.
-    fn resting(&self) -> Option<NoToken> {
-        let now = Instant::now();
-        let (failed, until) = self.state().failed.filter(|(_, until)| now < *until)?;
+    fn resting(&self, now: Instant) -> Option<NoToken> {
+        let (failed, until) = self.failed.filter(|(_, until)| now < *until)?;
         Some(match failed {
             NoToken::Throttled(Some(_)) => NoToken::Throttled(Some(until - now)),
             NoToken::Throttled(None) | NoToken::Refused | NoToken::Unavailable => failed,
         })
     }
 
-    /// Fetches the next one. Called by one at a time.
-    async fn renew(&self, deadline: Instant) -> Result<Token, NoToken> {
-        let asked = self.clock.now_millis();
-        let fetched = self.fetch(deadline.min(Instant::now() + PATIENCE)).await;
-        let mut state = self.state();
+    /// Notes how an exchange ended that was begun at `asked`.
+    fn fetched(&mut self, fetched: Result<(HeaderValue, i64), NoToken>, asked: i64, now: Instant) {
         match fetched {
             Ok((header, life_s)) => {
-                state.made += 1;
-                (state.failures, state.failed) = (0, None);
-                let token = Token {
-                    number: state.made,
-                    header,
-                };
+                self.made += 1;
+                (self.failures, self.failed) = (0, None);
                 let life_ms = life_s.saturating_mul(1_000);
-                state.held = Some(Held {
-                    token: token.clone(),
+                self.held = Some(Held {
+                    token: Token {
+                        number: self.made,
+                        header,
+                    },
                     // A token that lives for less than ten minutes is used for half of its life.
                     renew_at: asked.saturating_add((life_ms - EARLY_MS).max(life_ms / 2)),
                     ends_at: asked.saturating_add(life_ms),
                 });
-                Ok(token)
             }
-            // The asker had no time left: that says nothing of the endpoint.
-            Err(NoToken::Unavailable) if Instant::now() >= deadline => Err(NoToken::Unavailable),
             Err(none) => {
-                let doubled = 2_u32.saturating_pow(state.failures.min(16));
-                state.failures = state.failures.saturating_add(1);
+                let doubled = 2_u32.saturating_pow(self.failures.min(16));
+                self.failures = self.failures.saturating_add(1);
                 let own = BACKOFF.saturating_mul(doubled).min(BACKOFF_MAX);
                 let wait = match none {
-                    NoToken::Throttled(Some(asked)) => asked,
+                    NoToken::Throttled(Some(asked)) => asked.max(BACKOFF),
                     NoToken::Throttled(None) | NoToken::Refused | NoToken::Unavailable => own,
                 };
-                state.failed = Some((none, Instant::now() + wait));
-                Err(none)
+                self.failed = Some((none, now + wait));
             }
         }
+    }
+
+    fn refused(&mut self, number: u64, now: Instant) -> Renewal {
+        let replaced = self.held.as_ref().is_none_or(|h| h.token.number > number);
+        // Otherwise another request's answer has given it up before.
+        let mut renewed = replaced;
+        if !replaced {
+            if self.last_refused != number {
+                self.last_refused = number;
+                self.refused = self.refused.saturating_add(1);
+            }
+            let last = self.renewed;
+            if last.is_none_or(|at| now.duration_since(at) >= RENEWAL_INTERVAL) {
+                (self.held, self.renewed, renewed) = (None, Some(now), true);
+            }
+        }
+        match (self.refused > 1, renewed) {
+            (true, _) => Renewal::Stuck,
+            (false, true) => Renewal::Renewed,
+            (false, false) => Renewal::TooSoon,
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self, deadline: Instant) -> Result<(HeaderValue, i64), NoToken> {
@@ -265,32 +350,7 @@ impl TokenSource {
         );
         Err(none)
     }
-
-    /// FCM took a request with the token.
-    pub fn accepted(&self, number: u64) {
-        let mut state = self.state();
-        if state.made == number {
-            state.refused = 0;
-        }
-    }
-
-    /// FCM refused the token `number` as such. It is not used again.
-    pub fn refused(&self, number: u64) -> Renewal {
-        let mut state = self.state();
-        if state.held.as_ref().is_none_or(|h| h.token.number > number) {
-            // Another request's answer has said so before.
-            return if state.refused > 1 {
-                Renewal::Stuck
-            } else {
-                Renewal::Renewed
-            };
-        }
-        state.held = None;
-        state.refused = state.refused.saturating_add(1);
-        if state.refused > 1 {
-            Renewal::Stuck
-        } else {
-            Renewal::Renewed
-        }
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use std::future::poll_fn;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::BODY_PATIENCE;
@@ -13,6 +14,10 @@ use crate::provider::AttemptResult;
 
 /// Bytes of an answer's body that are read; Apple's are below 100, Google's below 2,000.
 const BODY_LIMIT: usize = 8_192;
+
+/// The least time before a deadline at which a request is still sent: with less nobody would see the
+/// answer, and what is surely not sent may be sent again. (D)
+const LEAST: Duration = Duration::from_millis(500);
 
 /// An answer, its body cut to some kilobytes.
 #[derive(Debug)]
@@ -74,6 +79,9 @@ pub(super) async fn exchange(
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, NoAnswer> {
+    if Instant::now() + LEAST > deadline {
+        return Err(NoAnswer::NotSent);
+    }
     let sent = send.send_request(request, false);
     let (mut response, mut stream) = sent.map_err(|error| unsent(&error))?;
     // As long as a part of the body waits for room nobody can have read the request whole.

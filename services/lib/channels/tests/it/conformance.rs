@@ -15,7 +15,6 @@ use crate::subject::subject;
 use crate::{attempt, delivery};
 
 const PATIENT: Duration = Duration::from_secs(5);
-const SHORT: Duration = Duration::from_millis(300);
 
 /// The channels that speak HTTP, for what only HTTP can say; of the others docs/channels tells what
 /// stands in its place.
@@ -126,9 +125,10 @@ async fn retry_after_is_told_exactly() {
 async fn a_silence_after_the_request_is_unknown_and_ends_at_the_deadline() {
     for channel in Channel::ALL {
         let started = Instant::now();
-        let (result, server) = one(*channel, Reply::Silence, SHORT).await;
+        let patience = subject(*channel).short();
+        let (result, server) = one(*channel, Reply::Silence, patience).await;
         assert_eq!(result, AttemptResult::Unknown, "{channel}");
-        assert!(started.elapsed() < SHORT * 3, "{:?}", started.elapsed());
+        assert!(started.elapsed() < patience * 3, "{:?}", started.elapsed());
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -162,10 +162,26 @@ async fn a_deadline_before_the_request_was_written_is_unavailable() {
         let base = format!("https://{}", listener.local_addr().unwrap());
         let (provider, address) = setup(*channel, &base);
         let delivery = delivery(*channel, &address, "e1");
-        let result = attempt(&*provider, &delivery, SHORT).await;
+        let result = attempt(&*provider, &delivery, subject(*channel).short()).await;
         assert_eq!(result, AttemptResult::Unavailable, "{channel}");
         let result = attempt(&*provider, &delivery, Duration::ZERO).await;
         assert_eq!(result, AttemptResult::Unavailable, "{channel}");
+    }
+}
+
+/// An answer that nobody waits for would be unknown; what was not sent is not.
+#[tokio::test]
+async fn nothing_is_sent_over_http2_when_no_time_is_left_for_an_answer() {
+    for channel in [Channel::Apns, Channel::Fcm] {
+        let server = Server::start_for(channel, subject(channel).taken).await;
+        let (provider, address) = setup(channel, &server.url());
+        let first = delivery(channel, &address, "e1");
+        let result = attempt(&*provider, &first, PATIENT).await;
+        assert_eq!(result, AttemptResult::Accepted, "{channel}");
+        let second = delivery(channel, &address, "e2");
+        let result = attempt(&*provider, &second, Duration::from_millis(400)).await;
+        assert_eq!(result, AttemptResult::Unavailable, "{channel}");
+        assert_eq!(server.requests().len(), 1, "{channel}");
     }
 }
 
@@ -276,10 +292,14 @@ async fn a_dropped_attempt_leaves_the_provider_usable() {
         let server = Server::start_for(*channel, Reply::Silence).await;
         let (provider, address) = setup(*channel, &server.url());
         let delivery = delivery(*channel, &address, "e1");
-        let dropped = tokio::time::timeout(SHORT, attempt(&*provider, &delivery, PATIENT)).await;
+        let dropped = tokio::time::timeout(
+            subject(*channel).short(),
+            attempt(&*provider, &delivery, PATIENT),
+        )
+        .await;
         assert!(dropped.is_err());
         assert_eq!(
-            attempt(&*provider, &delivery, SHORT).await,
+            attempt(&*provider, &delivery, subject(*channel).short()).await,
             AttemptResult::Unknown
         );
     }

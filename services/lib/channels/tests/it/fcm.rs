@@ -391,10 +391,21 @@ async fn a_revoked_token_is_replaced_at_no_attempts_cost() {
     assert_eq!(rig.to(TOKEN).await, AttemptResult::NotProcessed);
     assert_eq!(rig.to(TOKEN).await, AttemptResult::Accepted);
     assert_eq!(rig.tokens().granted, 2);
-    // Refused twice in a row: another one would not help, and the account is at fault.
+    // Again at once: attempts are counted, and no token is minted for each.
+    rig.twin().revoke_tokens();
+    for _ in 0..3 {
+        assert_eq!(rig.to(TOKEN).await, AttemptResult::Unavailable);
+    }
+    assert_eq!(rig.tokens().granted, 2);
+}
+
+#[tokio::test]
+async fn two_tokens_refused_in_a_row_are_the_accounts_fault() {
+    let rig = Rig::start(Plan::default(), |_| {}).await;
     rig.answers(&[(TOKEN, "UNAUTHENTICATED")]);
     assert_eq!(rig.to(TOKEN).await, AttemptResult::NotProcessed);
     assert_eq!(rig.to(TOKEN).await, AttemptResult::AccountFault);
+    assert_eq!(rig.tokens().granted, 2);
     rig.answers(&[]);
     assert_eq!(rig.to(TOKEN).await, AttemptResult::Accepted);
 }

@@ -1,6 +1,8 @@
 //! What the suites of all channels must know of each: one entry per channel, and the only place of
 //! theirs that a new channel changes.
 
+use std::time::Duration;
+
 use bongsu_channels::provider::{AttemptResult, ThrottleScope};
 use bongsu_channels::{Settings, discord, line, sendbird, slack, telegram, webhook};
 use bongsu_domain::Channel;
@@ -52,6 +54,15 @@ impl Subject {
             throttled: ThrottleScope::Address,
             tells_wait: true,
             dedupes: false,
+        }
+    }
+
+    /// Too short for an answer that does not come, and long enough for a request to be sent.
+    pub(crate) const fn short(&self) -> Duration {
+        match self.speaks {
+            // Nothing is sent when less than half a second is left.
+            Speaks::Http2 => Duration::from_secs(2),
+            Speaks::Http1 | Speaks::Smtp => Duration::from_millis(500),
         }
     }
 }

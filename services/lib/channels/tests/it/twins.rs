@@ -129,7 +129,7 @@ async fn every_fault_of_a_twin_becomes_the_result_it_stands_for() {
         ] {
             let (twins, provider) = start(*channel, faults).await;
             let delivery = numbered(*channel, &twins, 1);
-            let result = attempt(&*provider, &delivery, Duration::from_millis(500)).await;
+            let result = attempt(&*provider, &delivery, subject.short()).await;
             assert_eq!(result, expected, "{channel}");
             assert_eq!(twins.running()[0].recorder().counts().requests, 1);
         }
