@@ -69,9 +69,9 @@ pub fn is_reserved(key: &str) -> bool {
 
 /// The body of a request.
 ///
-/// A raw override for `fcm` with a member `message` replaces what would be made of the content; one
-/// without is laid over it, member by member. Both may have `validate_only`. The target is always
-/// the delivery's address.
+/// A raw override for `fcm` with a member `message` replaces what would be made of the content, but for
+/// the deadline, which it has where it names none; one without is laid over it, member by member. Both
+/// may have `validate_only`. The target is always the delivery's address.
 ///
 /// # Errors
 /// [`ContentFault`].
@@ -86,10 +86,12 @@ pub fn body(
         None => (Map::new(), None),
         Some(text) => read_override(text)?,
     };
-    let mut message = match raw.remove(MESSAGE) {
+    let ttl_s = (delivery.expires_at.0 - now_millis).div_euclid(1_000);
+    let ttl_s = ttl_s.clamp(0, LONGEST_TTL_S);
+    let (mut message, whole) = match raw.remove(MESSAGE) {
         Some(Value::Object(whole)) => {
             check_members(&whole)?;
-            whole
+            (whole, true)
         }
         Some(_) => {
             return Err(ContentFault::Override(
@@ -98,15 +100,9 @@ pub fn body(
         }
         None => {
             check_members(&raw)?;
-            let ttl_s = (delivery.expires_at.0 - now_millis).div_euclid(1_000);
-            let mut made = made(
-                delivery,
-                target,
-                ttl_s.clamp(0, LONGEST_TTL_S),
-                raw.is_empty(),
-            )?;
+            let mut made = made(delivery, target, ttl_s, raw.is_empty())?;
             overlay(&mut made, raw);
-            made
+            (made, false)
         }
     };
     if let Some(Value::Object(data)) = message.get("data")
@@ -125,6 +121,10 @@ pub fn body(
     };
     if bytes > limit {
         return Err(ContentFault::TooLarge { bytes, limit });
+    }
+    if whole {
+        // After it was measured: Google does not count it.
+        keep_deadline(&mut message, blocks(delivery, target), ttl_s, delivery);
     }
     message.insert(target.member().to_owned(), target.value().into());
     let mut body = Map::from_iter([(MESSAGE.to_owned(), Value::Object(message))]);
@@ -203,6 +203,65 @@ fn overlay(under: &mut Map<String, Value>, over: Map<String, Value>) {
     }
 }
 
+/// Gives a whole message the delivery's deadline where it names none; without it Google keeps it for
+/// four weeks.
+fn keep_deadline(
+    message: &mut Map<String, Value>,
+    [android, apns, web]: [bool; 3],
+    ttl_s: i64,
+    delivery: &Delivery,
+) {
+    if android
+        && !message.contains_key("androidV2")
+        && let Some(block) = object(message, "android")
+    {
+        let ttl = format!("{ttl_s}s");
+        block.entry("ttl").or_insert_with(|| ttl.into());
+    }
+    for (wanted, name, header, value) in [
+        (apns, "apns", "apns-expiration", expiration(delivery)),
+        (web, "webpush", "TTL", ttl_s.to_string()),
+    ] {
+        if wanted
+            && let Some(headers) = object(message, name).and_then(|block| object(block, "headers"))
+            && !headers.keys().any(|key| key.eq_ignore_ascii_case(header))
+        {
+            headers.insert(header.to_owned(), value.into());
+        }
+    }
+}
+
+/// A member that is an object, made where there is none; none where it is anything else.
+fn object<'a>(of: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let member = of.entry(name).or_insert_with(|| json!({}));
+    member.as_object_mut()
+}
+
+/// `apns-expiration`.
+fn expiration(delivery: &Delivery) -> String {
+    let seconds = delivery.expires_at.0.div_euclid(1_000).max(0);
+    seconds.to_string()
+}
+
+/// Whose blocks a message has: `android`, `apns`, `webpush`. A topic's devices are of every kind; so
+/// is an address whose platform is none of them.
+const fn blocks(delivery: &Delivery, target: PushTarget<'_>) -> [bool; 3] {
+    match (target.is_many(), delivery.address.platform) {
+        (false, Platform::Android) => [true, false, false],
+        (false, Platform::Ios) => [false, true, false],
+        (false, Platform::Web) => [false, false, true],
+        (true, _)
+        | (
+            false,
+            Platform::Desktop
+            | Platform::Server
+            | Platform::Phone
+            | Platform::Mail
+            | Platform::Other,
+        ) => [true, true, true],
+    }
+}
+
 fn shown(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.trim().is_empty())
 }
@@ -249,21 +308,7 @@ fn made(
     if !notification.is_empty() {
         message.insert("notification".to_owned(), Value::Object(notification));
     }
-    // A topic's devices are of every kind; so is an address whose platform nobody said.
-    let (android, apns, web) = match (target.is_many(), delivery.address.platform) {
-        (false, Platform::Android) => (true, false, false),
-        (false, Platform::Ios) => (false, true, false),
-        (false, Platform::Web) => (false, false, true),
-        (true, _)
-        | (
-            false,
-            Platform::Desktop
-            | Platform::Server
-            | Platform::Phone
-            | Platform::Mail
-            | Platform::Other,
-        ) => (true, true, true),
-    };
+    let [android, apns, web] = blocks(delivery, target);
     for (wanted, name, block) in [
         (android, "android", sending.android()),
         (apns, "apns", sending.apns()),
@@ -308,9 +353,8 @@ impl Sending<'_> {
     }
 
     fn apns(&self) -> Value {
-        let expiration = self.delivery.expires_at.0.div_euclid(1_000).max(0);
         let mut headers = json!({
-            "apns-expiration": expiration.to_string(),
+            "apns-expiration": expiration(self.delivery),
             // Apple takes a background push with this priority only.
             "apns-priority": if self.shows && self.urgent() { "10" } else { "5" },
         });

@@ -117,8 +117,58 @@ fn an_override_is_laid_over_or_replaces() {
     let body = body(&with_override(whole), target, false, NOW).unwrap();
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        format!(r#"{{"message":{{"data":{{"a":"b"}},"token":"{TOKEN}"}},"validate_only":true}}"#)
+        format!(
+            r#"{{"message":{{"android":{{"ttl":"3600s"}},"data":{{"a":"b"}},"token":"{TOKEN}"}},"validate_only":true}}"#
+        )
     );
+}
+
+#[test]
+fn a_whole_message_keeps_the_deadline_where_it_names_none() {
+    let with = |message: &str, platform| {
+        let mut delivery = with_override(&format!(r#"{{"message":{message}}}"#));
+        delivery.address.platform = platform;
+        delivery
+    };
+    let made = |text: &str, platform| {
+        let mut made = message(&with(text, platform), TOKEN).unwrap();
+        made.as_object_mut().unwrap().remove("token");
+        made
+    };
+    let ios = |text: &str| made(text, Platform::Ios);
+    assert_eq!(
+        ios(r#"{"apns":{"payload":{"aps":{"alert":"x"}}}}"#),
+        json!({"apns": {
+            "headers": {"apns-expiration": "1760003600"},
+            "payload": {"aps": {"alert": "x"}},
+        }})
+    );
+    let web = made(
+        r#"{"webpush":{"headers":{"Urgency":"low"}}}"#,
+        Platform::Web,
+    );
+    assert_eq!(
+        web,
+        json!({"webpush": {"headers": {"Urgency": "low", "TTL": "3600"}}})
+    );
+    // Its own word stands, and what is none of ours.
+    for (text, platform) in [
+        (r#"{"android":{"ttl":"5s"}}"#, Platform::Android),
+        (r#"{"androidV2":{}}"#, Platform::Android),
+        (
+            r#"{"apns":{"headers":{"APNS-Expiration":"0"}}}"#,
+            Platform::Ios,
+        ),
+        (r#"{"apns":{"headers":1}}"#, Platform::Ios),
+        (r#"{"webpush":{"headers":{"ttl":"5"}}}"#, Platform::Web),
+    ] {
+        let whole: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(made(text, platform), whole, "{text}");
+    }
+    let topic = message(&with("{}", Platform::Android), "topic:news").unwrap();
+    assert_eq!(topic["android"]["ttl"], "3600s");
+    assert_eq!(topic["apns"]["headers"]["apns-expiration"], "1760003600");
+    assert_eq!(topic["webpush"]["headers"]["TTL"], "3600");
 }
 
 #[test]
