@@ -51,8 +51,9 @@ pub trait Protocol: Send + Sync + 'static {
     /// Whose.
     const CHANNEL: Channel;
 
-    /// Whether the provider removes a second copy by a key that every attempt of a delivery carries.
-    const DEDUPES: bool = false;
+    /// How long the provider removes a second copy by a key that every attempt of a delivery carries;
+    /// none when it does not. A delivery that may live longer is not one whose copy is removed.
+    const REMEMBERS: Option<Duration> = None;
 
     /// The request of an attempt.
     ///
@@ -155,8 +156,11 @@ impl<P: Protocol> SingleProvider<P> {
 }
 
 impl<P: Protocol> Provider for SingleProvider<P> {
-    fn dedupes(&self, _delivery: &Delivery) -> bool {
-        P::DEDUPES
+    fn dedupes(&self, delivery: &Delivery) -> bool {
+        let lifetime = delivery.expires_at.millis_since(delivery.accepted_at);
+        P::REMEMBERS.is_some_and(|remembered| {
+            lifetime <= i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX)
+        })
     }
 
     fn limits(&self, account: &str) -> Limits {

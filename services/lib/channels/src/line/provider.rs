@@ -45,7 +45,7 @@ impl OfficialAccount {
 impl Protocol for OfficialAccount {
     const CHANNEL: Channel = Channel::Line;
     /// By `X-Line-Retry-Key`. (M: from memory)
-    const DEDUPES: bool = true;
+    const REMEMBERS: Option<Duration> = Some(Duration::from_hours(24));
 
     fn request(&self, attempt: Attempt<'_>) -> Result<Outgoing, AttemptResult> {
         let delivery = attempt.delivery;

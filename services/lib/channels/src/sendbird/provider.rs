@@ -44,8 +44,9 @@ impl Application {
 
 impl Protocol for Application {
     const CHANNEL: Channel = Channel::Sendbird;
-    /// By `dedup_id`. [R: Sendbird, "Send a message"]
-    const DEDUPES: bool = true;
+    /// By `dedup_id`, which stays with the message: it is made for moving old messages over.
+    /// [R: Sendbird, "Send a message"; M: for how long]
+    const REMEMBERS: Option<Duration> = Some(Duration::MAX);
 
     fn request(&self, attempt: Attempt<'_>) -> Result<Outgoing, AttemptResult> {
         let delivery = attempt.delivery;

@@ -267,6 +267,11 @@ async fn a_second_copy_is_sent_to_nobody_where_the_provider_knows_its_key() {
         let rig = Rig::start(channel, |_| {}).await;
         let delivery = delivery(channel, address, "e1");
         assert!(rig.provider.dedupes(&delivery), "{channel}");
+        // LINE forgets a key after a day, Sendbird keeps it with the message.
+        let mut longer = delivery.clone();
+        longer.expires_at.0 += 1;
+        let remembered = channel == Channel::Sendbird;
+        assert_eq!(rig.provider.dedupes(&longer), remembered, "{channel}");
         for number in [1, 2] {
             let batch = [Attempt {
                 delivery: &delivery,
