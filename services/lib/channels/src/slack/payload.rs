@@ -3,6 +3,7 @@
 use bongsu_domain::{Channel, Content};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
+use url::Url;
 
 use crate::text::{Parts, cut, width};
 
@@ -12,6 +13,9 @@ pub const TEXT_CHARS: usize = 4_000;
 pub const SECTION_CHARS: usize = 3_000;
 /// Blocks of a message. [R: Slack, Block Kit, 2026-08]
 pub const BLOCKS: usize = 50;
+
+/// Schemes of links.
+const SCHEMES: &[&str] = &["http", "https", "mailto", "tel"];
 
 /// A content that is no message. Never holds the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -81,13 +85,26 @@ fn made(content: &Content) -> Result<Map<String, Value>, ContentFault> {
 /// In Slack's mrkdwn, at most `limit` characters; nothing of the text mentions anybody.
 fn written(parts: Parts<'_>, limit: usize) -> String {
     let title = parts.title.map(|t| format!("*{}*", escape(&cut(t, 500))));
-    let link = parts.link.map(|link| format!("<{}>", escape(link)));
+    let link = parts.link.map(linked);
     let fixed = [&title, &link].into_iter().flatten();
     let fixed: usize = fixed.map(|part| width(part) + 1).sum();
     let room = limit.saturating_sub(fixed);
     let body = parts.body.map(|body| escaped(body, room));
     let lines = [title, body, link].into_iter().flatten();
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A link in brackets where it is one. In brackets `!channel` rings for everybody and `@U…` for a
+/// member, so anything else is text; and what follows `|` would be shown instead of the link.
+/// [R: Slack, "Formatting text for app surfaces"]
+fn linked(link: &str) -> String {
+    let whole = !link.contains(|c: char| c.is_whitespace() || c.is_control());
+    let known = Url::parse(link).is_ok_and(|url| SCHEMES.contains(&url.scheme()));
+    if !whole || !known {
+        return escape(link);
+    }
+    let link = link.replace('|', "%7C").replace('<', "%3C");
+    format!("<{}>", escape(&link.replace('>', "%3E")))
 }
 
 /// At most `room` characters of the escaped text, its escapes whole; what is cut is marked by `…`.
@@ -148,6 +165,37 @@ mod tests {
         assert_eq!(made["blocks"][0]["type"], "section");
         assert_eq!(made["blocks"][1]["image_url"], "https://x.example/i.png");
         assert_eq!(made["text"], made["blocks"][0]["text"]["text"]);
+    }
+
+    #[test]
+    fn a_link_is_a_link_and_mentions_nobody() {
+        for (link, written) in [
+            (
+                "https://x.example/?a=1&b=2",
+                "<https://x.example/?a=1&amp;b=2>",
+            ),
+            ("mailto:shop@x.example", "<mailto:shop@x.example>"),
+            ("tel:+8212345678", "<tel:+8212345678>"),
+            (
+                "https://x.example/a|b>c<d",
+                "<https://x.example/a%7Cb%3Ec%3Cd>",
+            ),
+            ("!channel", "!channel"),
+            ("@U0123ABCD", "@U0123ABCD"),
+            ("#C0123ABCD", "#C0123ABCD"),
+            ("<!here>", "&lt;!here&gt;"),
+            ("slack://open?team=T1", "slack://open?team=T1"),
+            ("javascript:alert(1)", "javascript:alert(1)"),
+            (
+                "https://x.example/\n<!channel>",
+                "https://x.example/\n&lt;!channel&gt;",
+            ),
+        ] {
+            assert_eq!(linked(link), written, "{link}");
+        }
+        let mut content = content("hi");
+        content.link = Some("!channel".into());
+        assert_eq!(of(&content)["text"], "*Live &amp; now*\nhi\n!channel");
     }
 
     #[test]
