@@ -133,7 +133,7 @@ fn others(body: &[u8], wait: Option<Duration>) {
         let _reaction = fcm::classify::classify(status, body, facts);
         let _verdict = telegram::classify::classify(status, body, wait, &own);
         let _webhook = slack::classify::webhook(status, body, wait, &own);
-        let _api = slack::classify::api(status, body, wait, &own);
+        let _api = slack::classify::api(status, body, wait, &own, true);
         let _verdict = sendbird::classify::classify(status, body, wait, &own);
         let _verdict = line::classify::classify(status, body, wait, &own);
     }

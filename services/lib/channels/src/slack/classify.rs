@@ -16,8 +16,9 @@
 //! |---|---|
 //! | ok | accepted |
 //! | channel_not_found, is_archived, channel_is_archived, user_not_found | refused, `invalid_address` |
-//! | not_in_channel, restricted_action…, cannot_dm_bot, messages_tab_disabled (M) | refused, `not_reachable` |
+//! | not_in_channel, no_permission, access_denied, team_access_not_granted, restricted_action…, cannot_dm_bot, messages_tab_disabled (M) | refused, `not_reachable` |
 //! | no_text, msg_too_long, invalid_blocks, … (M) | refused, `invalid_content` |
+//! | missing_scope of an override with `username` or an icon, which need a scope of their own | refused, `provider_refused` |
 //! | invalid_auth, not_authed, token_revoked, token_expired, account_inactive, missing_scope, … | account fault |
 //! | ratelimited, rate_limited (M), 429 | throttled for `Retry-After`, this conversation |
 //! | internal_error, service_unavailable, request_timeout (M) | unavailable |
@@ -59,6 +60,8 @@ const WEBHOOK: &[Line] = &[
     (&["rollup_error"], Verdict::Unavailable),
 ];
 
+const MISSING_SCOPE: &str = "missing_scope";
+
 /// Words of `chat.postMessage`. Which there are is documented, not which stay. [R/M]
 const API: &[Line] = &[
     (
@@ -73,6 +76,10 @@ const API: &[Line] = &[
     (
         &[
             "not_in_channel",
+            // Of this conversation: the app is no member, or it belongs to another workspace.
+            "no_permission",
+            "access_denied",
+            "team_access_not_granted",
             "restricted_action",
             "restricted_action_read_only_channel",
             "restricted_action_thread_only_channel",
@@ -107,12 +114,9 @@ const API: &[Line] = &[
             "token_revoked",
             "token_expired",
             "account_inactive",
-            "missing_scope",
-            "no_permission",
-            "access_denied",
+            MISSING_SCOPE,
             "not_allowed_token_type",
             "org_login_required",
-            "team_access_not_granted",
             "ekm_access_denied",
             "enterprise_is_restricted",
             "team_not_found",
@@ -163,14 +167,28 @@ struct Body {
     error: String,
 }
 
-/// What the Web API's answer means.
-pub fn api(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions) -> AttemptResult {
+/// What the Web API's answer means; `customised` is whether the message asks for a name or an icon of
+/// its own.
+pub fn api(
+    status: u16,
+    body: &[u8],
+    wait: Option<Duration>,
+    own: &Reactions,
+    customised: bool,
+) -> AttemptResult {
     if status == 429 {
         return throttled(wait);
     }
     let read: Body = serde_json::from_slice(body).unwrap_or_default();
     match read.ok {
         Some(true) => AttemptResult::Accepted,
+        // The scope for that is one of its own, `chat:write.customize`: the account is good for the
+        // rest.
+        Some(false)
+            if customised && read.error == MISSING_SCOPE && !own.contains_key(MISSING_SCOPE) =>
+        {
+            Verdict::ProviderRefused.result(wait)
+        }
         Some(false) => look_up(&read.error, own, API)
             .unwrap_or(Verdict::ProviderRefused)
             .result(wait),
@@ -252,27 +270,64 @@ mod tests {
         for (words, verdict) in API {
             for word in *words {
                 let body = format!(r#"{{"ok":false,"error":"{word}"}}"#);
-                let result = api(200, body.as_bytes(), None, &Reactions::new());
+                let result = api(200, body.as_bytes(), None, &Reactions::new(), false);
                 assert_eq!(result, verdict.result(None), "{word}");
             }
         }
         let none = Reactions::new();
         assert_eq!(
-            api(200, br#"{"ok":true,"ts":"1"}"#, None, &none),
+            api(200, br#"{"ok":true,"ts":"1"}"#, None, &none, false),
             AttemptResult::Accepted
         );
         assert_eq!(
-            api(200, br#"{"ok":false,"error":"new_word"}"#, None, &none),
+            api(
+                200,
+                br#"{"ok":false,"error":"new_word"}"#,
+                None,
+                &none,
+                false
+            ),
             AttemptResult::Refused(Reason::ProviderRefused)
         );
-        assert_eq!(api(200, b"<html>", None, &none), AttemptResult::Unknown);
+        assert_eq!(
+            api(200, b"<html>", None, &none, false),
+            AttemptResult::Unknown
+        );
         let cut = br#"{"ok":true,"message":{"te"#;
-        assert_eq!(api(200, cut, None, &none), AttemptResult::Accepted);
-        assert_eq!(api(404, b"<html>", None, &none), AttemptResult::Unavailable);
+        assert_eq!(api(200, cut, None, &none, false), AttemptResult::Accepted);
+        assert_eq!(
+            api(404, b"<html>", None, &none, false),
+            AttemptResult::Unavailable
+        );
         let own = Reactions::from([("is_archived".to_owned(), Verdict::NotReachable)]);
         assert_eq!(
-            api(200, br#"{"ok":false,"error":"is_archived"}"#, None, &own),
+            api(
+                200,
+                br#"{"ok":false,"error":"is_archived"}"#,
+                None,
+                &own,
+                false
+            ),
             AttemptResult::Refused(Reason::NotReachable)
+        );
+    }
+
+    #[test]
+    fn a_scope_that_an_override_alone_needs_does_not_stop_the_workspace() {
+        let body = br#"{"ok":false,"error":"missing_scope","needed":"chat:write.customize"}"#;
+        let none = Reactions::new();
+        assert_eq!(
+            api(200, body, None, &none, true),
+            AttemptResult::Refused(Reason::ProviderRefused)
+        );
+        assert_eq!(
+            api(200, body, None, &none, false),
+            AttemptResult::AccountFault
+        );
+        let own = Reactions::from([("missing_scope".to_owned(), Verdict::InvalidContent)]);
+        assert_eq!(
+            api(200, body, None, &own, true),
+            AttemptResult::Refused(Reason::InvalidContent)
         );
     }
 }

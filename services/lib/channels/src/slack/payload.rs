@@ -14,6 +14,8 @@ pub const SECTION_CHARS: usize = 3_000;
 /// Blocks of a message. [R: Slack, Block Kit, 2026-08]
 pub const BLOCKS: usize = 50;
 
+/// Members that need `chat:write.customize`. [R: public notes on Slack's scopes]
+const CUSTOM: &[&str] = &["username", "icon_emoji", "icon_url"];
 /// Schemes of links.
 const SCHEMES: &[&str] = &["http", "https", "mailto", "tel"];
 
@@ -44,6 +46,14 @@ pub fn body(content: &Content, conversation: Option<&str>) -> Result<Vec<u8>, Co
         message.insert("channel".to_owned(), conversation.into());
     }
     serde_json::to_vec(&message).map_err(|_| ContentFault::Override)
+}
+
+/// Whether an override asks for a name or an icon of its own, for which an app needs a scope of its own.
+#[must_use]
+pub fn is_customised(content: &Content) -> bool {
+    let raw = content.overrides.get(Channel::Slack.as_str());
+    let message = raw.and_then(|text| read_override(text).ok());
+    message.is_some_and(|message| CUSTOM.iter().any(|name| message.contains_key(*name)))
 }
 
 fn read_override(text: &str) -> Result<Map<String, Value>, ContentFault> {
@@ -196,6 +206,22 @@ mod tests {
         let mut content = content("hi");
         content.link = Some("!channel".into());
         assert_eq!(of(&content)["text"], "*Live &amp; now*\nhi\n!channel");
+    }
+
+    #[test]
+    fn an_override_with_a_name_or_an_icon_is_customised() {
+        let mut content = content("hi");
+        assert!(!is_customised(&content));
+        for (text, customised) in [
+            (r#"{"text":"x"}"#, false),
+            (r#"{"text":"username"}"#, false),
+            (r#"{"text":"x","username":"Shop"}"#, true),
+            (r#"{"text":"x","icon_emoji":":tada:"}"#, true),
+            (r#"{"text":"x","icon_url":"https://x.example/i.png"}"#, true),
+        ] {
+            content.overrides.insert("slack".into(), text.into());
+            assert_eq!(is_customised(&content), customised, "{text}");
+        }
     }
 
     #[test]

@@ -86,13 +86,13 @@ impl Protocol for Workspace {
     fn react(&self, attempt: Attempt<'_>, answer: &Answer, wait: Option<Duration>) -> Reaction {
         let status = answer.status.as_u16();
         let own = &self.account.reactions;
-        let by_webhook = attempt.delivery.address.address.contains("://");
-        let classify = if by_webhook {
-            classify::webhook
+        let delivery = attempt.delivery;
+        Reaction::Done(if delivery.address.address.contains("://") {
+            classify::webhook(status, &answer.body, wait, own)
         } else {
-            classify::api
-        };
-        Reaction::Done(classify(status, &answer.body, wait, own))
+            let customised = payload::is_customised(&delivery.content);
+            classify::api(status, &answer.body, wait, own, customised)
+        })
     }
 
     fn limits(&self) -> &Limits {

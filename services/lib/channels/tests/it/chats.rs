@@ -182,6 +182,9 @@ async fn every_word_of_slack_has_its_reaction() {
         ("channel_not_found", ADDRESS),
         ("is_archived", ADDRESS),
         ("not_in_channel", AWAY),
+        ("no_permission", AWAY),
+        ("access_denied", AWAY),
+        ("team_access_not_granted", AWAY),
         ("restricted_action", AWAY),
         ("no_text", CONTENT),
         ("msg_too_long", CONTENT),
@@ -201,6 +204,18 @@ async fn every_word_of_slack_has_its_reaction() {
         ("something_new", OTHER),
     ];
     rig.table("C0123ABCD", "C0123ABCD", &table).await;
+}
+
+#[tokio::test]
+async fn a_name_that_slack_does_not_allow_does_not_stop_the_workspace() {
+    let rig = Rig::start(Channel::Slack, |_| {}).await;
+    let words = BTreeMap::from([("C0123ABCD".to_owned(), "missing_scope".to_owned())]);
+    assert!(rig.twin().set_answers(words));
+    let mut named = delivery(Channel::Slack, "C0123ABCD", "e1");
+    let raw = r#"{"text":"x","username":"Shop"}"#;
+    named.content.overrides.insert("slack".into(), raw.into());
+    assert_eq!(attempt(&*rig.provider, &named, PATIENT).await, OTHER);
+    assert_eq!(rig.to("C0123ABCD").await, AttemptResult::AccountFault);
 }
 
 #[tokio::test]
