@@ -134,7 +134,7 @@ fn others(body: &[u8], wait: Option<Duration>) {
         let _verdict = telegram::classify::classify(status, body, wait, &own);
         let _webhook = slack::classify::webhook(status, body, wait, &own);
         let _api = slack::classify::api(status, body, wait, &own, true);
-        let _verdict = sendbird::classify::classify(status, body, wait, &own);
+        let _verdict = sendbird::classify::classify(status, body, wait, &own, true);
         let _verdict = line::classify::classify(status, body, wait, &own);
     }
 }

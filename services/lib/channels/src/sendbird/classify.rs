@@ -8,10 +8,11 @@
 //! |---|---|
 //! | none, 2xx | accepted |
 //! | 400202, and 400920 (M), about our `dedup_id` | accepted: an earlier attempt arrived |
-//! | 400201 not found | refused, `invalid_address`; account fault when it is the sending user |
+//! | 400201 not found | refused, `invalid_address`; where it is a user: account fault when the account's own user was sent and no other, else refused, `provider_refused` |
 //! | 400302 not a member (M), 400301 (M) | refused, `not_reachable` |
 //! | 400100 to 400111 and other 4001xx: parameters (M) | refused, `invalid_content` |
-//! | 400300 user deactivated, 400401, 400403, 401xxx, 403100: token, plan, permission (M) | account fault |
+//! | 400300 user deactivated (M) | account fault when the account's own user was sent and no other, else refused, `provider_refused` |
+//! | 400401, 400403, 401xxx, 403100: token, plan, permission (M) | account fault |
 //! | 429xxx, 500910, HTTP 429 | throttled for `X-RateLimit-RetryAfter`, the application |
 //! | other 5009xx | unavailable |
 //! | other 4xxxxx | refused, `provider_refused` (D) |
@@ -54,8 +55,15 @@ struct Body {
     message: String,
 }
 
-/// What an answer means; `wait` is what its header asked for.
-pub fn classify(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions) -> Verdict {
+/// What an answer means; `wait` is what its header asked for, `own_user` whether the account's own
+/// user was sent and no other named.
+pub fn classify(
+    status: u16,
+    body: &[u8],
+    wait: Option<Duration>,
+    own: &Reactions,
+    own_user: bool,
+) -> Verdict {
     let read: Body = serde_json::from_slice(body).unwrap_or_default();
     let code = match read.code {
         Some(code) if read.error => code,
@@ -63,10 +71,15 @@ pub fn classify(status: u16, body: &[u8], wait: Option<Duration>, own: &Reaction
     };
     let told = look_up(&code.to_string(), own, TABLE);
     match (code, told) {
-        // The same code for our own user: no address is to blame.
+        // The same code for a user: no address is to blame, and the account only for its own.
         (400_201, Some(Verdict::InvalidAddress)) if names_user(&read.message) => {
-            Verdict::AccountFault
+            if own_user {
+                Verdict::AccountFault
+            } else {
+                Verdict::ProviderRefused
+            }
         }
+        (400_300, Some(Verdict::AccountFault)) if !own_user => Verdict::ProviderRefused,
         (_, Some(verdict)) => verdict,
         (400_100..=400_199, None) => Verdict::InvalidContent,
         (401_000..=401_999 | 403_000..=403_999, None) => Verdict::AccountFault,
@@ -93,7 +106,7 @@ mod tests {
 
     fn of(status: u16, code: u32, message: &str) -> Verdict {
         let body = format!(r#"{{"error":true,"code":{code},"message":"{message}"}}"#);
-        classify(status, body.as_bytes(), None, &Reactions::new())
+        classify(status, body.as_bytes(), None, &Reactions::new(), true)
     }
 
     #[test]
@@ -129,13 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn only_the_accounts_own_user_is_the_accounts_fault() {
+        for (code, message) in [(400_201, "User not found."), (400_300, "User deactivated.")] {
+            let body = format!(r#"{{"error":true,"code":{code},"message":"{message}"}}"#);
+            let of = |own_user| classify(400, body.as_bytes(), None, &Reactions::new(), own_user);
+            assert_eq!(of(true), Verdict::AccountFault, "{code}");
+            assert_eq!(of(false), Verdict::ProviderRefused, "{code}");
+        }
+    }
+
+    #[test]
     fn an_answer_without_a_code_is_judged_by_its_status() {
         let none = Reactions::new();
-        assert_eq!(classify(200, b"{}", None, &none), Verdict::Accepted);
         let message = br#"{"message_id":1,"message":"x","type":"MESG"}"#;
-        assert_eq!(classify(200, message, None, &none), Verdict::Accepted);
+        let accepted = classify(200, message, None, &none, true);
+        assert_eq!(accepted, Verdict::Accepted);
         for body in ["", "<html>", "{}"] {
-            let of = |status| classify(status, body.as_bytes(), None, &none);
+            let of = |status| classify(status, body.as_bytes(), None, &none, true);
             assert_eq!(of(400), Verdict::Unavailable);
             assert_eq!(of(404), Verdict::Unavailable);
             assert_eq!(of(429), Verdict::ThrottledAccount);
@@ -143,6 +166,7 @@ mod tests {
         }
         let own = Reactions::from([("400201".to_owned(), Verdict::NotReachable)]);
         let body = br#"{"error":true,"code":400201,"message":"channel not found"}"#;
-        assert_eq!(classify(400, body, None, &own), Verdict::NotReachable);
+        let told = classify(400, body, None, &own, true);
+        assert_eq!(told, Verdict::NotReachable);
     }
 }

@@ -12,6 +12,10 @@ pub const MESSAGE_CHARS: usize = 5_000;
 /// Bytes of `data`. (M: from memory)
 pub const DATA_BYTES: usize = 20_000;
 
+const USER_ID: &str = "user_id";
+/// Where an override names other users. [R: Sendbird, "Send a message"]
+const MENTIONS: &str = "mentioned_user_ids";
+
 /// A content that is no message. Never holds the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ContentFault {
@@ -22,12 +26,12 @@ pub enum ContentFault {
     #[error("has more than {DATA_BYTES} bytes of data")]
     TooMuchData,
     /// The override cannot be used.
-    #[error("has an override for sendbird that is no JSON object")]
+    #[error("has an override for sendbird that is no JSON object, or names who sends")]
     Override,
 }
 
 /// The body of a request. Its `dedup_id` is the delivery's id on every attempt, also over a raw
-/// override's own. Data, link and image are in `data`, as JSON.
+/// override's own; who sends is the account's to say. Data, link and image are in `data`, as JSON.
 ///
 /// # Errors
 /// [`ContentFault`].
@@ -45,11 +49,26 @@ pub fn body(delivery: &Delivery, account: &Account) -> Result<Vec<u8>, ContentFa
         message
             .entry("message_type")
             .or_insert_with(|| "MESG".into());
-        let user = || account.user_id.as_str().into();
-        message.entry("user_id").or_insert_with(user);
+    }
+    let user = (!account.user_id.is_empty()).then(|| Value::from(account.user_id.as_str()));
+    if let Some(named) = message.get(USER_ID)
+        && Some(named) != user.as_ref()
+    {
+        return Err(ContentFault::Override);
+    }
+    if let Some(user) = user {
+        message.insert(USER_ID.to_owned(), user);
     }
     message.insert("dedup_id".to_owned(), delivery.id.to_string().into());
     serde_json::to_vec(&message).map_err(|_| ContentFault::Override)
+}
+
+/// Whether the account's own user sends a delivery and no other user is named in it: what Sendbird
+/// says of a user is then said of him.
+#[must_use]
+pub fn names_own_user_alone(delivery: &Delivery, account: &Account) -> bool {
+    let raw = delivery.content.overrides.get(Channel::Sendbird.as_str());
+    !account.user_id.is_empty() && raw.is_none_or(|text| !text.contains(MENTIONS))
 }
 
 fn made(delivery: &Delivery, account: &Account) -> Result<Map<String, Value>, ContentFault> {
@@ -122,6 +141,28 @@ mod tests {
         let sent = written(&delivery, &Account::default());
         assert_eq!(sent["message"], "x");
         assert_eq!(sent["dedup_id"], delivery.id.to_string());
+        let account = Account {
+            user_id: "shop".into(),
+            ..Account::default()
+        };
+        let overrides = &mut delivery.content.overrides;
+        let own = r#"{"message":"x","user_id":"shop","mentioned_user_ids":["u"]}"#;
+        overrides.insert("sendbird".into(), own.into());
+        assert_eq!(written(&delivery, &account)["user_id"], "shop");
+        assert!(!names_own_user_alone(&delivery, &account));
+        // Who sends is nobody's choice but the account's, the administrator included.
+        let administrator = body(&delivery, &Account::default());
+        assert_eq!(administrator, Err(ContentFault::Override));
+        for bad in [
+            r#"{"message":"x","user_id":"no-such-user"}"#,
+            r#"{"user_id":7}"#,
+        ] {
+            let overrides = &mut delivery.content.overrides;
+            overrides.insert("sendbird".into(), bad.into());
+            assert_eq!(body(&delivery, &account), Err(ContentFault::Override));
+            assert!(names_own_user_alone(&delivery, &account));
+            assert!(!names_own_user_alone(&delivery, &Account::default()));
+        }
         delivery
             .content
             .overrides

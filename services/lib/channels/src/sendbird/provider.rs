@@ -67,7 +67,9 @@ impl Protocol for Application {
         let own = own.and_then(|value| retry_after::from_seconds(value.to_str().ok()?));
         let wait = own.or(wait);
         let status = answer.status.as_u16();
-        let verdict = classify::classify(status, &answer.body, wait, &self.account.reactions);
+        let own_user = payload::names_own_user_alone(attempt.delivery, &self.account);
+        let reactions = &self.account.reactions;
+        let verdict = classify::classify(status, &answer.body, wait, reactions, own_user);
         let copy = !answer.status.is_success() && verdict == crate::verdict::Verdict::Accepted;
         if copy && attempt.number == 1 {
             tracing::error!(

@@ -243,7 +243,8 @@ async fn every_code_of_sendbird_has_its_reaction() {
     let fault = AttemptResult::AccountFault;
     let table = [
         ("400201 \"channel\" not found.", ADDRESS),
-        ("400201 \"User\" not found.", fault),
+        // Sent as the administrator: no user of the account's is to blame.
+        ("400201 \"User\" not found.", OTHER),
         ("400202 exists", AttemptResult::Accepted),
         ("400302 not a member", AWAY),
         ("400100 must be a string", CONTENT),
@@ -263,6 +264,19 @@ async fn every_code_of_sendbird_has_its_reaction() {
         ("400700 new", OTHER),
     ];
     rig.table("room-1", "room-1", &table).await;
+    let speaking = Rig::start(Channel::Sendbird, |settings| {
+        settings.sendbird.accounts.get_mut("test").unwrap().user_id = "shop".into();
+    })
+    .await;
+    let missing = "400201 \"User\" not found.";
+    assert_eq!(speaking.told("room-1", "room-1", missing).await, fault);
+    // An override that names another user is refused here, and the account goes on.
+    let mut foreign = delivery(Channel::Sendbird, "room-2", "e1");
+    let raw = r#"{"message":"x","user_id":"no-such-user"}"#;
+    let overrides = &mut foreign.content.overrides;
+    overrides.insert("sendbird".into(), raw.into());
+    let refused = attempt(&*speaking.provider, &foreign, PATIENT).await;
+    assert_eq!(refused, CONTENT);
     let own = Rig::start(Channel::Sendbird, |settings| {
         let account = settings.sendbird.accounts.get_mut("test").unwrap();
         let reactions = &mut account.reactions;

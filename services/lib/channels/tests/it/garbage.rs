@@ -29,7 +29,7 @@ fn results(status: u16, body: &[u8], wait: Option<Duration>) -> Vec<AttemptResul
         told(telegram::classify::classify(status, body, wait, &own).verdict),
         slack::classify::webhook(status, body, wait, &own),
         slack::classify::api(status, body, wait, &own, false),
-        told(sendbird::classify::classify(status, body, wait, &own)),
+        told(sendbird::classify::classify(status, body, wait, &own, true)),
         told(line::classify::classify(status, body, wait, &own)),
     ]
 }
