@@ -1,6 +1,6 @@
 //! A bot, ready to send.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +17,37 @@ use crate::provider::{Attempt, AttemptResult};
 use crate::single::{Outgoing, Protocol, Reaction};
 
 /// Chats whose new id is remembered. A chat moves once in its life; the store's address is corrected
-/// when its publisher registers it anew.
+/// when its publisher registers it anew. One that is forgotten costs its next attempt another request.
 const MOVED: usize = 10_000;
+
+/// Where chats have moved, the longest known forgotten first.
+#[derive(Debug, Default)]
+struct Moved {
+    to: HashMap<String, i64>,
+    order: VecDeque<String>,
+}
+
+impl Moved {
+    fn remember(&mut self, chat: &str, new: i64) {
+        if let Some(known) = self.to.get_mut(chat) {
+            *known = new;
+            return;
+        }
+        if self.order.len() >= MOVED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.to.remove(&oldest);
+        }
+        self.order.push_back(chat.to_owned());
+        self.to.insert(chat.to_owned(), new);
+    }
+}
 
 /// One account.
 pub struct Bot {
     account: Account,
     url: Url,
-    moved: Mutex<HashMap<String, i64>>,
+    moved: Mutex<Moved>,
 }
 
 impl Bot {
@@ -41,7 +64,7 @@ impl Bot {
         })
     }
 
-    fn moved(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+    fn moved(&self) -> MutexGuard<'_, Moved> {
         self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -53,7 +76,7 @@ impl Protocol for Bot {
         let delivery = attempt.delivery;
         let chat = TelegramChat::parse(&delivery.address.address)
             .map_err(|_| AttemptResult::Refused(Reason::InvalidAddress))?;
-        let moved = self.moved().get(chat.as_str()).map(ToString::to_string);
+        let moved = self.moved().to.get(chat.as_str()).map(ToString::to_string);
         let chat = moved.as_deref().unwrap_or(chat.as_str());
         let body = payload::body(delivery, chat, &self.account).map_err(|fault| {
             tracing::debug!(delivery.id = %delivery.id, %fault, "no message can be made of it");
@@ -73,11 +96,8 @@ impl Protocol for Bot {
         let Some(new) = said.moved_to else {
             return Reaction::Done(result);
         };
-        let mut moved = self.moved();
-        if let Ok(chat) = TelegramChat::parse(&attempt.delivery.address.address)
-            && moved.len() < MOVED
-        {
-            moved.insert(chat.as_str().to_owned(), new);
+        if let Ok(chat) = TelegramChat::parse(&attempt.delivery.address.address) {
+            self.moved().remember(chat.as_str(), new);
         }
         // Should it move again at once, that is nobody's content: let it come back.
         Reaction::Again(AttemptResult::Unavailable)
@@ -85,5 +105,26 @@ impl Protocol for Bot {
 
     fn limits(&self) -> &Limits {
         &self.account.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_is_remembered_however_many_there_were() {
+        let mut moved = Moved::default();
+        for chat in 0..2 * MOVED {
+            moved.remember(&format!("-{chat}"), 1);
+        }
+        assert_eq!((moved.to.len(), moved.order.len()), (MOVED, MOVED));
+        let newest = format!("-{}", 2 * MOVED - 1);
+        assert_eq!(moved.to.get(&newest), Some(&1));
+        assert_eq!(moved.to.get("-0"), None);
+        // It moved on: its place is kept, its new id told.
+        moved.remember(&newest, 2);
+        assert_eq!(moved.to.get(&newest), Some(&2));
+        assert_eq!(moved.order.len(), MOVED);
     }
 }
