@@ -64,13 +64,12 @@ impl Verdict {
     }
 
     /// What a bare HTTP status means where the provider itself said nothing: something between us and
-    /// it answered, so nobody is condemned.
+    /// it answered, so nobody is condemned, and nothing is believed to have been taken.
     pub const fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
         match (status, retry_after) {
-            (200..=299, _) => Self::Accepted,
             (413, _) => Self::InvalidContent,
             (429, _) | (502 | 503, Some(_)) => Self::ThrottledAccount,
-            (504, _) => Self::Unknown,
+            (200..=299 | 504, _) => Self::Unknown,
             _ => Self::Unavailable,
         }
     }
@@ -89,6 +88,22 @@ pub fn look_up(code: &str, own: &Reactions, table: &[Line]) -> Option<Verdict> {
         let line = table.iter().find(|(codes, _)| codes.contains(&code));
         line.map(|(_, verdict)| *verdict)
     })
+}
+
+/// An account's own reaction to a text: that of the longest beginning that fits.
+#[must_use]
+pub fn by_beginning(said: &str, own: &Reactions) -> Option<Verdict> {
+    own.iter()
+        .filter(|(start, _)| said.starts_with(start.as_str()))
+        .max_by_key(|(start, _)| start.len())
+        .map(|(_, verdict)| *verdict)
+}
+
+/// Whether a body that could not be read whole begins as a success: a long answer repeats the message
+/// and is cut, but begins with what matters.
+#[must_use]
+pub fn begins_ok(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(br#"{"ok":true"#)
 }
 
 /// What is wrong with an account's own reactions; `prefix` is the account's path.
@@ -110,6 +125,32 @@ mod tests {
         assert_eq!(look_up("a", &own, table), Some(Verdict::InvalidAddress));
         assert_eq!(look_up("b", &own, table), Some(Verdict::Unavailable));
         assert_eq!(look_up("c", &own, table), None);
+    }
+
+    #[test]
+    fn the_longest_beginning_that_fits_decides() {
+        let own = Reactions::from([
+            ("Forbidden".to_owned(), Verdict::NotReachable),
+            ("Forbidden: bot was".to_owned(), Verdict::Unavailable),
+            (
+                "Forbidden: bot was kicked".to_owned(),
+                Verdict::InvalidAddress,
+            ),
+        ]);
+        for (said, verdict) in [
+            ("Forbidden: x", Some(Verdict::NotReachable)),
+            ("Forbidden: bot was blocked", Some(Verdict::Unavailable)),
+            ("Forbidden: bot was kicked", Some(Verdict::InvalidAddress)),
+            ("Bad Request", None),
+        ] {
+            assert_eq!(by_beginning(said, &own), verdict, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_bare_success_is_nobodys_word() {
+        assert_eq!(Verdict::of_status(200, None), Verdict::Unknown);
+        assert_eq!(Verdict::of_status(204, None), Verdict::Unknown);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! | answer | result |
 //! |---|---|
-//! | 200 | accepted |
+//! | 2xx with `sentMessages`, or the empty object of earlier years | accepted |
+//! | any other 2xx | unknown |
 //! | 409 | accepted: an earlier attempt with the same `X-Line-Retry-Key` arrived |
 //! | 400 about the property `to`, or `Failed to send messages` | refused, `invalid_address` |
 //! | other 400, 413, 415 | refused, `invalid_content` |
@@ -17,8 +18,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::verdict::{Reactions, Verdict};
+use crate::verdict::{Reactions, Verdict, by_beginning};
 
 /// Status, beginning of the message, what it means; the first that fits.
 const TABLE: &[(u16, &str, Verdict)] = &[
@@ -53,19 +55,25 @@ struct Body {
 pub fn classify(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions) -> Verdict {
     let read: Body = serde_json::from_slice(body).unwrap_or_default();
     let Some(message) = read.message else {
+        if matches!(status, 200..=299) && is_taken(body) {
+            return Verdict::Accepted;
+        }
         return Verdict::of_status(status, wait);
     };
     let said = format!("{status} {message}");
-    if let Some((_, verdict)) = own
-        .iter()
-        .find(|(start, _)| said.starts_with(start.as_str()))
-    {
-        return *verdict;
+    if let Some(verdict) = by_beginning(&said, own) {
+        return verdict;
     }
     let line = TABLE
         .iter()
         .find(|(of, start, _)| *of == status && message.starts_with(start));
     line.map_or(Verdict::of_status(status, wait), |(.., verdict)| *verdict)
+}
+
+/// Whether a body is what LINE answers when it has taken a push.
+fn is_taken(body: &[u8]) -> bool {
+    let read = serde_json::from_slice::<Map<String, Value>>(body);
+    read.is_ok_and(|read| read.is_empty() || read.contains_key("sentMessages"))
 }
 
 #[cfg(test)]
@@ -119,7 +127,10 @@ mod tests {
         ] {
             assert_eq!(of(status, message), verdict, "{status} {message}");
         }
-        let own = Reactions::from([("400 Failed".to_owned(), Verdict::NotReachable)]);
+        let own = Reactions::from([
+            ("400".to_owned(), Verdict::Unknown),
+            ("400 Failed".to_owned(), Verdict::NotReachable),
+        ]);
         let body = br#"{"message":"Failed to send messages"}"#;
         assert_eq!(classify(400, body, None, &own), Verdict::NotReachable);
     }
@@ -132,7 +143,13 @@ mod tests {
             assert_eq!(of(401), Verdict::Unavailable);
             assert_eq!(of(409), Verdict::Unavailable);
             assert_eq!(of(504), Verdict::Unknown);
-            assert_eq!(of(200), Verdict::Accepted);
+        }
+        let of = |body: &str| classify(200, body.as_bytes(), None, &Reactions::new());
+        for body in ["{}", r#"{"sentMessages":[{"id":"1"}]}"#] {
+            assert_eq!(of(body), Verdict::Accepted, "{body}");
+        }
+        for body in ["", "<html>", "[]", r#"{"page":1}"#, r#"{"message":"x"}"#] {
+            assert_eq!(of(body), Verdict::Unknown, "{body}");
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! | code | result |
 //! |---|---|
-//! | none, 2xx | accepted |
+//! | none, 2xx with a `message_id` | accepted |
+//! | any other 2xx | unknown |
 //! | 400202, and 400920 (M), about our `dedup_id` | accepted: an earlier attempt arrived |
 //! | 400201 not found | refused, `invalid_address`; where it is a user: account fault when the account's own user was sent and no other, else refused, `provider_refused` |
 //! | 400302 not a member (M), 400301 (M) | refused, `not_reachable` |
@@ -21,6 +22,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::verdict::{Line, Reactions, Verdict, look_up};
 
@@ -53,6 +55,7 @@ struct Body {
     error: bool,
     code: Option<u32>,
     message: String,
+    message_id: Value,
 }
 
 /// What an answer means; `wait` is what its header asked for, `own_user` whether the account's own
@@ -67,6 +70,9 @@ pub fn classify(
     let read: Body = serde_json::from_slice(body).unwrap_or_default();
     let code = match read.code {
         Some(code) if read.error => code,
+        Some(_) | None if matches!(status, 200..=299) && !read.message_id.is_null() => {
+            return Verdict::Accepted;
+        }
         Some(_) | None => return Verdict::of_status(status, wait),
     };
     let told = look_up(&code.to_string(), own, TABLE);
@@ -159,6 +165,7 @@ mod tests {
         assert_eq!(accepted, Verdict::Accepted);
         for body in ["", "<html>", "{}"] {
             let of = |status| classify(status, body.as_bytes(), None, &none, true);
+            assert_eq!(of(200), Verdict::Unknown);
             assert_eq!(of(400), Verdict::Unavailable);
             assert_eq!(of(404), Verdict::Unavailable);
             assert_eq!(of(429), Verdict::ThrottledAccount);

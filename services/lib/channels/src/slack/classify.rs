@@ -6,7 +6,8 @@
 //!
 //! | webhook | result |
 //! |---|---|
-//! | 200 | accepted |
+//! | 2xx `ok` | accepted |
+//! | any other 2xx | unknown |
 //! | 400 invalid_payload, user_not_found; no_text, invalid_blocks, too_many_attachments (M) | refused, `invalid_content` |
 //! | 403 action_prohibited, invalid_token; 404 channel_not_found, no_service, no_team; 410 channel_is_archived | refused, `invalid_address` |
 //! | 500 rollup_error | unavailable |
@@ -31,7 +32,7 @@ use bongsu_domain::Reason;
 use serde::Deserialize;
 
 use crate::provider::{AttemptResult, ThrottleScope};
-use crate::verdict::{Line, Reactions, Verdict, look_up};
+use crate::verdict::{Line, Reactions, Verdict, begins_ok, look_up};
 
 /// Words of incoming webhooks.
 const WEBHOOK: &[Line] = &[
@@ -146,6 +147,7 @@ pub fn webhook(status: u16, body: &[u8], wait: Option<Duration>, own: &Reactions
     let said = body.get(..WORD).unwrap_or(body);
     let word = std::str::from_utf8(said).unwrap_or_default().trim();
     let verdict = match status {
+        200..=299 if word == "ok" => Some(Verdict::Accepted),
         400..=599 => look_up(word, own, WEBHOOK),
         _ => None,
     };
@@ -192,23 +194,9 @@ pub fn api(
         Some(false) => look_up(&read.error, own, API)
             .unwrap_or(Verdict::ProviderRefused)
             .result(wait),
-        None => unread(status, body)
-            .unwrap_or_else(|| Verdict::of_status(status, wait))
-            .result(wait),
+        None if matches!(status, 200..=299) && begins_ok(body) => AttemptResult::Accepted,
+        None => Verdict::of_status(status, wait).result(wait),
     }
-}
-
-/// An answer that is no whole JSON. Status 200 says nothing here; a long answer repeats the message and
-/// is cut, but begins with what matters.
-fn unread(status: u16, body: &[u8]) -> Option<Verdict> {
-    if !(200..300).contains(&status) {
-        return None;
-    }
-    Some(if body.trim_ascii_start().starts_with(br#"{"ok":true"#) {
-        Verdict::Accepted
-    } else {
-        Verdict::Unknown
-    })
 }
 
 /// One message a second per webhook and conversation: the others need not wait.
@@ -251,6 +239,8 @@ mod tests {
                 AttemptResult::Refused(Reason::ProviderRefused),
             ),
             (500, "rollup_error", AttemptResult::Unavailable),
+            (200, "<html>", AttemptResult::Unknown),
+            (200, "", AttemptResult::Unknown),
             (404, "<html>", AttemptResult::Unavailable),
             (403, "", AttemptResult::Unavailable),
             (504, "", AttemptResult::Unknown),

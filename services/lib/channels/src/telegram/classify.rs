@@ -6,7 +6,8 @@
 //!
 //! | answer | result |
 //! |---|---|
-//! | `ok: true` | accepted |
+//! | 2xx with `ok: true` | accepted |
+//! | any other 2xx | unknown |
 //! | 400 with `migrate_to_chat_id` | the chat's new id is remembered, sent there at once |
 //! | 400 chat not found, user not found; 403 bot was blocked by the user, user is deactivated, bot was kicked, not a member | refused, `invalid_address` |
 //! | 403 bot can't send messages to the user, can't initiate conversation | refused, `not_reachable`: passed by itself in the past, so one such verdict retires nobody |
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::verdict::{Reactions, Verdict};
+use crate::verdict::{Reactions, Verdict, begins_ok, by_beginning};
 
 /// What descriptions begin with, after their `Bad Request: ` or `Forbidden: `.
 const TABLE: &[(&[&str], Verdict)] = &[
@@ -86,6 +87,9 @@ pub fn classify(status: u16, body: &[u8], header: Option<Duration>, own: &Reacti
     let wait = asked.and_then(crate::retry_after::from_float).or(header);
     let moved_to = read.parameters.migrate_to_chat_id.filter(|_| status == 400);
     let verdict = match read.ok {
+        _ if matches!(status, 200..=299) && (read.ok == Some(true) || begins_ok(body)) => {
+            Verdict::Accepted
+        }
         None => Verdict::of_status(status, wait),
         Some(_) => {
             by_description(&read.description, own).unwrap_or_else(|| by_status(status, wait))
@@ -102,9 +106,8 @@ fn by_description(description: &str, own: &Reactions) -> Option<Verdict> {
     if description.is_empty() {
         return None;
     }
-    let mut own = own.iter();
-    if let Some((_, verdict)) = own.find(|(start, _)| description.starts_with(start.as_str())) {
-        return Some(*verdict);
+    if let Some(verdict) = by_beginning(description, own) {
+        return Some(verdict);
     }
     let lower = description.to_lowercase();
     let said = lower
@@ -117,7 +120,6 @@ fn by_description(description: &str, own: &Reactions) -> Option<Verdict> {
 
 const fn by_status(status: u16, wait: Option<Duration>) -> Verdict {
     match status {
-        200..=299 => Verdict::Accepted,
         400 | 413 => Verdict::InvalidContent,
         401 | 404 => Verdict::AccountFault,
         403 => Verdict::NotReachable,
@@ -196,10 +198,17 @@ mod tests {
             let said = |status| classify(status, body.as_bytes(), None, &Reactions::new()).verdict;
             assert_eq!(said(403), Verdict::Unavailable);
             assert_eq!(said(404), Verdict::Unavailable);
-            assert_eq!(said(200), Verdict::Accepted);
+            assert_eq!(said(200), Verdict::Unknown);
             assert_eq!(said(504), Verdict::Unknown);
         }
-        let own = Reactions::from([("Forbidden: bot was k".to_owned(), Verdict::NotReachable)]);
+        let said = |body: &str| classify(200, body.as_bytes(), None, &Reactions::new()).verdict;
+        assert_eq!(said(r#"{"ok":true,"result":{}}"#), Verdict::Accepted);
+        assert_eq!(said(r#"{"ok":true,"result":{"te"#), Verdict::Accepted);
+        assert_eq!(said(r#"{"ok":false}"#), Verdict::Unknown);
+        let own = Reactions::from([
+            ("Forbidden".to_owned(), Verdict::Unavailable),
+            ("Forbidden: bot was k".to_owned(), Verdict::NotReachable),
+        ]);
         let body = br#"{"ok":false,"description":"Forbidden: bot was kicked"}"#;
         let said = classify(403, body, None, &own);
         assert_eq!(said.verdict, Verdict::NotReachable);

@@ -137,7 +137,8 @@ async fn a_chat_that_moved_is_followed_and_remembered() {
 
 #[tokio::test]
 async fn a_telegram_request_is_byte_by_byte_what_the_bot_api_asks_for() {
-    let server = Server::start_for(Channel::Telegram, Reply::answer(200, "", "{}")).await;
+    let server =
+        Server::start_for(Channel::Telegram, Reply::answer(200, "", r#"{"ok":true}"#)).await;
     let mut settings = Settings::default();
     subject::telegram(&mut settings, &server.url());
     let provider = build(Channel::Telegram, &settings, "w", Clock::system()).unwrap();
@@ -216,6 +217,33 @@ async fn a_name_that_slack_does_not_allow_does_not_stop_the_workspace() {
     named.content.overrides.insert("slack".into(), raw.into());
     assert_eq!(attempt(&*rig.provider, &named, PATIENT).await, OTHER);
     assert_eq!(rig.to("C0123ABCD").await, AttemptResult::AccountFault);
+}
+
+/// What a proxy, a portal or a filter answers in a provider's place.
+#[tokio::test]
+async fn a_success_that_is_not_the_providers_is_unknown() {
+    for channel in [
+        Channel::Telegram,
+        Channel::Slack,
+        Channel::Sendbird,
+        Channel::Line,
+    ] {
+        for body in [
+            "<html>Welcome</html>",
+            "",
+            r#"{"page":1}"#,
+            r#"{"ok":false}"#,
+        ] {
+            let server = Server::start_for(channel, Reply::answer(200, "", body)).await;
+            let subject = subject::subject(channel);
+            let mut settings = Settings::default();
+            (subject.account)(&mut settings, &server.url());
+            let provider = build(channel, &settings, "w", Clock::system()).unwrap();
+            let delivery = delivery(channel, &(subject.address)(&server.url()), "e1");
+            let result = attempt(&*provider, &delivery, PATIENT).await;
+            assert_eq!(result, AttemptResult::Unknown, "{channel} {body}");
+        }
+    }
 }
 
 #[tokio::test]

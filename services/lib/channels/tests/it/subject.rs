@@ -137,6 +137,8 @@ pub(crate) fn subject(channel: Channel) -> Subject {
             })
         },
         Channel::Telegram => Subject {
+            taken: Reply::answer(200, "", r#"{"ok":true,"result":{}}"#),
+            wordless: AttemptResult::Unknown,
             throttled: ThrottleScope::Account,
             ..Subject::new(
                 telegram,
@@ -144,12 +146,18 @@ pub(crate) fn subject(channel: Channel) -> Subject {
                 |_| "-1001234567890".to_owned(),
             )
         },
-        Channel::Slack => Subject::new(
-            slack,
-            |settings, twins| slack(settings, &twins.running()[0].url()),
-            |base| format!("{base}/services/T0000/B0000/5ec1e7"),
-        ),
+        Channel::Slack => Subject {
+            taken: Reply::answer(200, "", "ok"),
+            wordless: AttemptResult::Unknown,
+            ..Subject::new(
+                slack,
+                |settings, twins| slack(settings, &twins.running()[0].url()),
+                |base| format!("{base}/services/T0000/B0000/5ec1e7"),
+            )
+        },
         Channel::Sendbird => Subject {
+            taken: Reply::answer(200, "", r#"{"message_id":1}"#),
+            wordless: AttemptResult::Unknown,
             throttled: ThrottleScope::Account,
             dedupes: true,
             ..Subject::new(
@@ -159,6 +167,8 @@ pub(crate) fn subject(channel: Channel) -> Subject {
             )
         },
         Channel::Line => Subject {
+            taken: Reply::answer(200, "", r#"{"sentMessages":[]}"#),
+            wordless: AttemptResult::Unknown,
             throttled: ThrottleScope::Account,
             dedupes: true,
             ..Subject::new(
