@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bongsu_domain::suppression::BY_HYGIENE;
+use bongsu_domain::suppression::{BY_COMPLAINT, BY_HYGIENE};
 use bongsu_domain::{AddressKey, Channel, Hold, Reason, Suppression, Timestamp};
 use bongsu_runtime::Clock;
 use bongsu_schemas::suppression::SuppressionChange;
@@ -144,9 +144,10 @@ impl Actor {
                 return Err(Usage(format!("{flag} is empty; say it for those after you")).into());
             }
         }
-        if self.who == BY_HYGIENE {
+        if [BY_HYGIENE, BY_COMPLAINT].contains(&self.who.as_str()) {
             return Err(Usage(format!(
-                "--who {BY_HYGIENE} is Bongsu's own; say who you are"
+                "--who {} is Bongsu's own; say who you are",
+                self.who
             ))
             .into());
         }

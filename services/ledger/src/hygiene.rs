@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bongsu_domain::{AddressKey, Channel, Hold, Reason, Timestamp};
 use bongsu_policy::hygiene::{
-    Act, HygieneLimits, HygieneScope, Judged, Observation, Told, Windows, Word, judge, word_of,
+    Act, HygieneLimits, HygieneScope, Judged, Observation, Streak, Told, Windows, Word, judge,
+    word_of,
 };
 use bongsu_runtime::settings::Complaint;
 use bongsu_runtime::{Duration, Ratio, settings};
@@ -44,6 +45,11 @@ settings! {
         pub doubtful_verdicts: u32 = 3,
         /// How far apart the first and the last of them must lie.
         pub doubtful_span: Duration = Duration::secs(24 * 3_600),
+        /// Deliveries in a row that a webhook's receiver turned away (401, 403, 404 to their last attempt)
+        /// that make a dead address.
+        pub turned_away_verdicts: u32 = 10,
+        /// How far apart the first and the last of them must lie.
+        pub turned_away_span: Duration = Duration::secs(5 * 24 * 3_600),
     }
 }
 
@@ -66,6 +72,11 @@ impl HygieneSettings {
                 self.doubtful_verdicts < 2,
                 "must be at least 2: one doubtful verdict retires nobody",
             ),
+            (
+                "turned_away_verdicts",
+                self.turned_away_verdicts < 2,
+                "must be at least 2: one doubtful verdict retires nobody",
+            ),
         ] {
             if wrong {
                 out.push(Complaint::new(format!("{section}.{key}"), message));
@@ -81,8 +92,14 @@ impl HygieneSettings {
             #[expect(clippy::cast_precision_loss, reason = "parts of a thousand")]
             share: self.share.of(1_000) as f64 / 1_000.0,
             believed: self.believed,
-            doubtful_verdicts: self.doubtful_verdicts,
-            doubtful_span_ms: millis(self.doubtful_span),
+            doubtful: Streak {
+                verdicts: self.doubtful_verdicts,
+                span_ms: millis(self.doubtful_span),
+            },
+            turned_away: Streak {
+                verdicts: self.turned_away_verdicts,
+                span_ms: millis(self.turned_away_span),
+            },
         }
     }
 }
@@ -142,7 +159,10 @@ impl Hygiene {
         };
         let oldest = observations.iter().map(|o| o.at).min().unwrap_or(newest);
         let mut told = Windows::default();
-        if observations.iter().any(|o| o.word != Word::Reached) {
+        if observations
+            .iter()
+            .any(|o| !matches!(o.word, Word::Reached | Word::Unwanted))
+        {
             let since = Timestamp(oldest.0 - self.limits.window_ms - 60_000);
             for row in store.windows(since).await.map_err(Failed::Store)? {
                 let Ok(channel) = Channel::parse(&row.channel) else {
@@ -195,6 +215,7 @@ impl Hygiene {
     fn count(&self, judged: &Judged, now: Timestamp) {
         for act in &judged.acts {
             self.metrics.decided(match act {
+                Act::Keep(s) if s.reason == Reason::Complained => "complained",
                 Act::Keep(s) if s.hold == Hold::Suppressed => "retired",
                 Act::Keep(_) => "suspected",
                 Act::Forget(_, Hold::Suppressed) => "restored",
@@ -247,7 +268,7 @@ fn observe(receipt: &LedgerReceipt) -> Option<Observation> {
     })
 }
 
-/// The same for a report of bad news, which knows its delivery only: the store knows the address,
+/// The same for a report of bad news or of a complaint, which knows its delivery only: the store knows the address,
 /// once it has the outcome. One that comes before it says nothing.
 async fn observe_report(
     receipt: &LedgerReceipt,

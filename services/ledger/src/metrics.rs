@@ -34,7 +34,7 @@ instruments! {
 instruments! {
     /// The instruments of hygiene.
     pub struct HygieneInstruments in "bongsu_hygiene" {
-        /// Decisions on addresses: `retired`, `suspected`, `restored` or `cleared`.
+        /// Decisions on addresses: `retired`, `suspected`, `complained` (a reader wants no more), `restored` or `cleared`.
         decisions: Counter<u64> = "bongsu_hygiene_decisions" of "addresses" by [decision], alert "on a jump of `retired`";
         /// Addresses said to be dead that the guard did not believe.
         withheld: Counter<u64> = "bongsu_hygiene_withheld" of "addresses" by [], alert "on any: an environment, topic or credential is probably wrong";

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use bongsu_domain::suppression::BY_HYGIENE;
-use bongsu_domain::{Hold, Outcome, Suppression};
+use bongsu_domain::{Hold, Outcome, Reason, Suppression};
+use bongsu_schemas::lookup::NoLookup;
 use bongsu_schemas::suppression::{SuppressionChange, read_suppression, write_suppression};
 use bongsu_schemas::{Millis, Receipt};
-use bongsu_store::{MemoryStore, SuppressionQuery};
+use bongsu_store::{LedgerStore, MemoryStore, SuppressionQuery};
 use bongsu_stream::port::{From, Headers, Isolation, Outgoing, TailRange, TopicPartition};
 use bongsu_testkit::wait_until;
 
-use crate::world::{SOON, World};
+use crate::world::{SOON, World, counted};
 
 /// An outcome of an event about one address of one app.
 fn told(event: &str, address: usize, outcome: Outcome, reason: &str, at: i64) -> Receipt {
@@ -41,6 +42,7 @@ fn reached(n: usize, at: i64) -> Receipt {
 }
 
 const AT: i64 = 1_760_000_100_000;
+const DAY: i64 = 86_400_000;
 
 /// What the topic holds now.
 async fn held(world: &World) -> Vec<Suppression> {
@@ -110,6 +112,93 @@ async fn a_dead_address_is_suppressed_kept_in_the_store_and_restored_when_it_ans
         held(&world).await.is_empty() && world.store.suppressions(&query).await.unwrap().is_empty()
     })
     .await;
+    ledger.stop().await;
+}
+
+#[tokio::test]
+async fn a_complaint_holds_the_address_of_its_delivery_and_no_success_ends_it() {
+    let (world, _) = World::local(&MemoryStore::new()).await;
+    let ledger = world.start();
+    world.publish(&[reached(1, AT)]).await;
+    world.until_counted(1).await;
+    // As the gateway writes it: it knows the delivery and no address.
+    let complaint = Receipt {
+        reason: "complained".into(),
+        at: Millis(AT + 10),
+        ..crate::world::report("r-1", Outcome::Delivered)
+    };
+    world.publish(&[complaint.clone(), complaint]).await;
+    wait_until(SOON, "the suppression", || async {
+        held(&world).await.len() == 1
+    })
+    .await;
+    world
+        .publish(&[told("n-1", 1, Outcome::Accepted, "none", AT + 20)])
+        .await;
+    world.until_counted(2).await;
+    let held = held(&world).await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (held[0].address_id.as_str(), held[0].by.as_str()),
+        ("a-1", "complaint")
+    );
+    assert_eq!(
+        (held[0].hold, held[0].reason),
+        (Hold::Suppressed, Reason::Complained)
+    );
+    ledger.stop().await;
+}
+
+/// A delivery to one webhook, turned away (or not) on this day.
+async fn deliver(world: &World, day: i64, outcome: Outcome) {
+    let reason = if outcome == Outcome::Dead {
+        "address_doubtful"
+    } else {
+        "none"
+    };
+    let receipt = Receipt {
+        channel: Some("webhook".into()),
+        app: None,
+        ..told(&format!("w-{day}"), 7, outcome, reason, AT + day * DAY)
+    };
+    let value = world.codec.encode(&receipt).unwrap();
+    world.publish_raw(0, value).await;
+}
+
+/// Verdicts against the one address, and whether it is retired.
+async fn streak(world: &World) -> Option<(u32, Hold)> {
+    let held = held(world).await;
+    held.first().map(|s| (s.verdicts, s.hold))
+}
+
+#[tokio::test]
+async fn a_webhook_is_retired_by_a_long_streak_that_outlives_restarts_and_counts_once() {
+    let (world, _) = World::local(&MemoryStore::new()).await;
+    let ledger = world.start();
+    for day in 0..4 {
+        deliver(&world, day, Outcome::Dead).await;
+    }
+    deliver(&world, 4, Outcome::Accepted).await;
+    for day in 5..14 {
+        deliver(&world, day, Outcome::Dead).await;
+    }
+    world.until_counted(14).await;
+    // Nine of the ten that are needed, over eight days: the success began the count anew.
+    assert_eq!(streak(&world).await, Some((9, Hold::Suspected)));
+    ledger.stop().await;
+
+    // Another ledger with an empty store reads all of it again, and counts none of it again.
+    let fresh = MemoryStore::new();
+    let ledger = world.start_with(Arc::new(fresh.clone()), Arc::new(NoLookup));
+    let store: Arc<dyn LedgerStore> = Arc::new(fresh);
+    wait_until(SOON, "everything is read again", || async {
+        counted(&store).await == 14
+    })
+    .await;
+    assert_eq!(streak(&world).await, Some((9, Hold::Suspected)));
+    deliver(&world, 14, Outcome::Dead).await;
+    wait_until(SOON, "the tenth", || async { counted(&store).await == 15 }).await;
+    assert_eq!(streak(&world).await, Some((10, Hold::Suppressed)));
     ledger.stop().await;
 }
 

@@ -36,6 +36,8 @@ vocabulary!(
         InvalidAddress = "invalid_address",
         /// The address may not exist any more, or we may be wrong; said often enough, it is retired.
         AddressDoubtful = "address_doubtful",
+        /// It arrived, and its reader called it unwanted: nothing more is sent there.
+        Complained = "complained",
         /// A person or program asked for nothing to be sent there.
         Withheld = "withheld",
         /// The provider will never take this content.

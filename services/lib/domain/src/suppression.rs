@@ -23,6 +23,10 @@ vocabulary!(
 /// Who writes suppressions from verdicts of providers; any other name is a person's or program's.
 pub const BY_HYGIENE: &str = "hygiene";
 
+/// Who writes suppressions from complaints of readers: like a person's word, for they are one's, they
+/// hold for every version of the address and end by hand alone.
+pub const BY_COMPLAINT: &str = "complaint";
+
 /// An address of one account of one channel, hashed; the key of its suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressKey(pub u64);
@@ -82,7 +86,7 @@ pub struct Suppression {
     pub verdicts: u32,
     /// When the first verdict came.
     pub first_at: Timestamp,
-    /// [`BY_HYGIENE`], or who asked for it.
+    /// [`BY_HYGIENE`], [`BY_COMPLAINT`], or who asked for it.
     pub by: String,
     /// In the words of who asked for it.
     pub why: Option<String>,

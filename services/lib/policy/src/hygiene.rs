@@ -1,9 +1,9 @@
 //! Hygiene: which addresses are dead, decided from what providers said, and a guard against believing
 //! too many of them.
 //!
-//! **Invariants**, each a property test: one doubtful verdict retires nobody; an address that was
-//! reached is suspected of nothing; a version of an address registered after the verdict is never
-//! suppressed by it; within a window no more addresses of a scope are retired than the larger of a
+//! **Invariants**, each a property test: one doubtful verdict retires nobody, nor does one that is
+//! read twice; an address that was reached is suspected of nothing; a version of an address
+//! registered after the verdict is never suppressed by it; within a window no more addresses of a scope are retired than the larger of a
 //! fixed number and a share of those that were told of.
 //!
 //! Called by the ledger, which keeps the windows and publishes what is decided.
@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use bongsu_domain::suppression::BY_HYGIENE;
+use bongsu_domain::suppression::{BY_COMPLAINT, BY_HYGIENE};
 use bongsu_domain::{AddressKey, Channel, Hold, Outcome, Reason, Suppression, Timestamp};
 
 const MINUTE_MS: i64 = 60_000;
@@ -38,6 +38,11 @@ pub enum Word {
     Dead(Reason),
     /// It may be dead, or we may be wrong (another environment, a passing fault).
     Doubtful(Reason),
+    /// Every attempt of a delivery was turned away by what may be a receiver's passing fault (a webhook's
+    /// 401, 403 or 404): a weaker doubt.
+    TurnedAway(Reason),
+    /// It exists, and its reader wants no more.
+    Unwanted,
 }
 
 /// What an outcome says of its address; none when it says nothing. Which answer of which provider
@@ -45,6 +50,7 @@ pub enum Word {
 #[must_use]
 pub const fn word_of(outcome: Outcome, reason: Reason) -> Option<Word> {
     match (outcome, reason) {
+        (Outcome::Delivered, Reason::Complained) => Some(Word::Unwanted),
         (Outcome::Accepted | Outcome::Delivered, _) => Some(Word::Reached),
         (Outcome::Refused | Outcome::Undelivered, Reason::InvalidAddress) => {
             Some(Word::Dead(reason))
@@ -52,6 +58,7 @@ pub const fn word_of(outcome: Outcome, reason: Reason) -> Option<Word> {
         (Outcome::Refused | Outcome::Undelivered, Reason::AddressDoubtful) => {
             Some(Word::Doubtful(reason))
         }
+        (Outcome::Dead, Reason::AddressDoubtful) => Some(Word::TurnedAway(reason)),
         (
             Outcome::Refused
             | Outcome::Undelivered
@@ -90,9 +97,18 @@ pub struct HygieneLimits {
     /// Dead addresses of a window that are believed whatever their share.
     pub believed: u64,
     /// Doubtful verdicts that make a dead address.
-    pub doubtful_verdicts: u32,
+    pub doubtful: Streak,
+    /// Deliveries turned away that make one.
+    pub turned_away: Streak,
+}
+
+/// How many verdicts without a success between them make a dead address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streak {
+    /// So many.
+    pub verdicts: u32,
     /// How far apart the first and the last of them must lie, in milliseconds.
-    pub doubtful_span_ms: i64,
+    pub span_ms: i64,
 }
 
 /// What is held of an address, without its texts: 56 bytes.
@@ -238,7 +254,7 @@ pub fn judge(
     let mut judged = Judged::default();
     for observed in observations {
         // A doubt is what a wrong environment looks like: it counts against belief as well.
-        let dead = observed.word != Word::Reached;
+        let dead = !matches!(observed.word, Word::Reached | Word::Unwanted);
         let one = Told {
             all: 1,
             dead: u64::from(dead),
@@ -254,12 +270,15 @@ pub fn judge(
                 let ends = held.filter(|held| held.by_hygiene && held.at <= observed.at);
                 ends.map(|held| Act::Forget(key, held.hold))
             }
+            Word::Unwanted => silence(observed, held),
             Word::Dead(reason) => retire(observed, held, reason, 1),
-            Word::Doubtful(reason) => doubt(limits, observed, held, reason),
+            Word::Doubtful(reason) => doubt(limits.doubtful, observed, held, reason),
+            Word::TurnedAway(reason) => doubt(limits.turned_away, observed, held, reason),
         };
         let Some(act) = next else { continue };
         if let Act::Keep(suppression) = &act {
-            if suppression.hold == Hold::Suppressed {
+            // A complaint is no verdict that may be wrong: it is believed however many there are.
+            if suppression.hold == Hold::Suppressed && dead {
                 let sum = told.sum(scope, observed.at, limits.window_ms);
                 if !limits.believes(sum) {
                     *judged.withheld.entry(scope.clone()).or_default() += 1;
@@ -307,21 +326,34 @@ fn retire(
     }))
 }
 
-/// Notes a doubt; enough of them, far enough apart and about one version, retire.
+/// Holds an address whose reader complained; none when that, or a person's word, is known already.
+fn silence(observed: &Observation, held: Option<&Held>) -> Option<Act> {
+    if held.is_some_and(|held| held.hold == Hold::Suppressed && !held.by_hygiene) {
+        return None;
+    }
+    let Some(Act::Keep(mut kept)) = retire(observed, None, Reason::Complained, 1) else {
+        return None;
+    };
+    BY_COMPLAINT.clone_into(&mut kept.by);
+    Some(Act::Keep(kept))
+}
+
+/// Notes a doubt; enough of them, far enough apart and about one version, retire. One that is not later
+/// than the last one counted was counted, or is of no weight: receipts may be read again.
 fn doubt(
-    limits: &HygieneLimits,
+    streak: Streak,
     observed: &Observation,
     held: Option<&Held>,
     reason: Reason,
 ) -> Option<Act> {
     let held = held.filter(|held| held.is_about(observed.registered_at));
-    if held.is_some_and(|held| held.hold == Hold::Suppressed) {
+    if held.is_some_and(|held| held.hold == Hold::Suppressed || held.at >= observed.at) {
         return None;
     }
     let verdicts = held.map_or(0, |held| held.verdicts).saturating_add(1);
     let first_at = held.map_or(observed.at, |held| held.first_at);
-    let enough = verdicts >= limits.doubtful_verdicts
-        && observed.at.millis_since(first_at) >= limits.doubtful_span_ms;
+    let enough =
+        verdicts >= streak.verdicts && observed.at.millis_since(first_at) >= streak.span_ms;
     let Some(Act::Keep(mut kept)) = retire(observed, held, reason, 1) else {
         return None;
     };

@@ -8,8 +8,14 @@ const LIMITS: HygieneLimits = HygieneLimits {
     window_ms: 3_600_000,
     share: 0.2,
     believed: 5,
-    doubtful_verdicts: 3,
-    doubtful_span_ms: 86_400_000,
+    doubtful: Streak {
+        verdicts: 3,
+        span_ms: DAY,
+    },
+    turned_away: Streak {
+        verdicts: 4,
+        span_ms: 5 * DAY,
+    },
 };
 
 fn scope(app: &str) -> HygieneScope {
@@ -32,6 +38,7 @@ fn observed(address: u32, at: i64, word: Word) -> Observation {
 
 const DEAD: Word = Word::Dead(Reason::InvalidAddress);
 const DOUBT: Word = Word::Doubtful(Reason::AddressDoubtful);
+const AWAY: Word = Word::TurnedAway(Reason::AddressDoubtful);
 const DAY: i64 = 86_400_000;
 
 fn judged(observations: &[Observation]) -> (Judged, HashMap<u64, Held>) {
@@ -101,6 +108,43 @@ fn doubts_retire_only_when_many_far_apart_and_nothing_between_them() {
     assert_eq!(retired(&judged(&between).0), 0);
 }
 
+/// What a receiver's verdicts, at these tenths of days, come to; a negative one is a success.
+fn turned_away(tenths: &[i64]) -> (usize, Option<u32>) {
+    let all: Vec<_> = tenths
+        .iter()
+        .map(|tenth| {
+            let word = if *tenth < 0 { Word::Reached } else { AWAY };
+            observed(1, tenth.abs() * DAY / 10, word)
+        })
+        .collect();
+    let (judged, known) = judged(&all);
+    (retired(&judged), known.values().next().map(|h| h.verdicts))
+}
+
+#[test]
+fn a_receiver_is_retired_by_a_long_streak_and_nothing_less() {
+    assert_eq!(turned_away(&[0]), (0, Some(1)));
+    assert_eq!(turned_away(&[0, 1, 2, 3, 49]), (0, Some(5)), "days");
+    assert_eq!(turned_away(&[0, 30, 60]), (0, Some(3)), "verdicts");
+    assert_eq!(turned_away(&[0, 10, 20, 50]), (1, Some(4)));
+    let reset = turned_away(&[0, 10, 20, -30, 50, 60, 70]);
+    assert_eq!(reset, (0, Some(3)), "a success ends the streak");
+    assert_eq!(
+        word_of(Outcome::Dead, Reason::AddressDoubtful),
+        Some(AWAY),
+        "what dispatch writes of it"
+    );
+}
+
+#[test]
+fn a_verdict_read_twice_counts_once() {
+    let streak: Vec<_> = [0, 2, 4].map(|day| observed(1, day * DAY, AWAY)).into();
+    let (_, mut known) = judged(&streak);
+    let again = judge(&LIMITS, Windows::default(), &mut known, &streak);
+    assert!(again.acts.is_empty());
+    assert_eq!(known.values().next().unwrap().verdicts, 3);
+}
+
 #[test]
 fn who_is_reached_after_the_verdict_is_restored_unless_a_person_said_no() {
     let (first, mut known) = judged(&[observed(1, 10, DEAD)]);
@@ -121,6 +165,42 @@ fn who_is_reached_after_the_verdict_is_restored_unless_a_person_said_no() {
     assert!(next.acts.is_empty());
 }
 
+#[test]
+fn a_complaint_holds_for_good_and_the_guard_does_not_doubt_it() {
+    assert_eq!(
+        word_of(Outcome::Delivered, Reason::Complained),
+        Some(Word::Unwanted)
+    );
+    // As many as there are, and over what hygiene wrote before.
+    let mut words: Vec<_> = (0..100).map(|a| observed(a, 10, Word::Unwanted)).collect();
+    words.insert(0, observed(1, 5, DEAD));
+    let (first, mut known) = judged(&words);
+    assert_eq!((retired(&first), known.len()), (101, 100));
+    assert!(first.withheld.is_empty() && first.believed.len() == 1);
+    let last = first.acts.last().unwrap();
+    let Act::Keep(kept) = last else {
+        panic!("{last:?}")
+    };
+    assert_eq!(
+        (kept.by.as_str(), kept.reason),
+        ("complaint", Reason::Complained)
+    );
+    // Neither a success, nor another registration, nor another complaint changes it.
+    let mut later = observed(1, 30, DEAD);
+    later.registered_at = Some(Timestamp(20));
+    let after = [
+        observed(1, 20, Word::Reached),
+        later,
+        observed(1, 40, Word::Unwanted),
+    ];
+    let next = judge(&LIMITS, Windows::default(), &mut known, &after);
+    assert!(next.acts.is_empty(), "{next:?}");
+    let mut suppressions = Suppressions::default();
+    suppressions.apply(kept);
+    let registered = address("a-99", Some(50));
+    assert_eq!(suppressions.decide(&registered), Some(Reason::Complained));
+}
+
 fn address(address_id: &str, registered_at: Option<i64>) -> Address {
     Address {
         channel: Channel::Apns,
@@ -134,7 +214,7 @@ fn address(address_id: &str, registered_at: Option<i64>) -> Address {
 }
 
 fn any_observation() -> impl Strategy<Value = Observation> {
-    let word = prop::sample::select(vec![Word::Reached, DEAD, DOUBT]);
+    let word = prop::sample::select(vec![Word::Reached, DEAD, DOUBT, AWAY]);
     (0_u32..8, 0_i64..40, word, prop::option::of(0_i64..40)).prop_map(
         |(a, at, word, registered)| {
             // Quarter hours, so that windows slide and doubts get old.
@@ -199,7 +279,8 @@ proptest! {
             let Some(held) = held else { continue };
             let dead = mine.iter().any(|o| o.word == DEAD && o.at == held.at);
             let doubts = mine.iter().filter(|o| o.word == DOUBT && o.at <= held.at).count();
-            prop_assert!(dead || doubts >= 3);
+            let away = mine.iter().filter(|o| o.word == AWAY && o.at <= held.at).count();
+            prop_assert!(dead || doubts + away >= 3);
             // Never reached since, and a later registration is alive.
             let reached = mine.iter().any(|o| o.word == Word::Reached && o.at > held.at);
             prop_assert!(!reached);
