@@ -239,7 +239,7 @@ pub fn answer_of(result: AttemptResult) -> Answer {
                 ThrottleScope::Worker => Scope::Worker,
             },
         },
-        AttemptResult::Unavailable => Answer::Unavailable,
+        AttemptResult::Unavailable | AttemptResult::Doubted => Answer::Unavailable,
         AttemptResult::NotProcessed => Answer::NotProcessed,
         AttemptResult::AccountFault => Answer::AccountFault,
         AttemptResult::Unknown => Answer::Unknown,

@@ -14,7 +14,7 @@ use super::{Instruments, Lateness};
 const MAX_PAIRS: usize = 64;
 
 /// The words of attempts' results, in the order of [`Bound::attempts`].
-const RESULTS: [&str; 7] = [
+const RESULTS: [&str; 8] = [
     "accepted",
     "refused",
     "throttled",
@@ -22,6 +22,7 @@ const RESULTS: [&str; 7] = [
     "unknown",
     "not_processed",
     "account_fault",
+    "doubted",
 ];
 
 const fn index_of(result: AttemptResult) -> usize {
@@ -33,6 +34,7 @@ const fn index_of(result: AttemptResult) -> usize {
         AttemptResult::Unknown => 4,
         AttemptResult::NotProcessed => 5,
         AttemptResult::AccountFault => 6,
+        AttemptResult::Doubted => 7,
     }
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Bound {
     pub(super) attempt_seconds: BoundHistogram<f64>,
     pub(super) age_seconds: BoundHistogram<f64>,
     pub(super) admitted: BoundCounter<u64>,
-    attempts: [OnceLock<BoundCounter<u64>>; 7],
+    attempts: [OnceLock<BoundCounter<u64>>; 8],
     outcomes: RwLock<Vec<(Settled, BoundCounter<u64>)>>,
     lateness: RwLock<Vec<Late>>,
 }

@@ -252,7 +252,7 @@ impl Owner {
                 pending.uncertain = true;
                 pending.failures += 1;
             }
-            AttemptResult::Unavailable => pending.failures += 1,
+            AttemptResult::Unavailable | AttemptResult::Doubted => pending.failures += 1,
             AttemptResult::Accepted
             | AttemptResult::Refused(_)
             | AttemptResult::Throttled { .. } => {}
@@ -353,6 +353,7 @@ fn of_call(results: &[AttemptResult]) -> AttemptResult {
     let speaks = |result: &&AttemptResult| match result {
         AttemptResult::Throttled { .. }
         | AttemptResult::Unavailable
+        | AttemptResult::Doubted
         | AttemptResult::Unknown
         | AttemptResult::AccountFault => true,
         AttemptResult::Accepted | AttemptResult::Refused(_) | AttemptResult::NotProcessed => false,
@@ -372,6 +373,7 @@ fn class_of(result: AttemptResult) -> AttemptClass {
         AttemptResult::Unavailable | AttemptResult::NotProcessed | AttemptResult::AccountFault => {
             AttemptClass::Unavailable
         }
+        AttemptResult::Doubted => AttemptClass::Doubted,
         AttemptResult::Unknown => AttemptClass::Unknown,
     }
 }

@@ -122,13 +122,16 @@ impl Starter<Pending> for Gate<'_> {
 /// that is down says nothing of the others: it counts as any answer.
 pub(super) const fn told_to_pacing(result: AttemptResult, strangers: bool) -> AttemptResult {
     match result {
-        AttemptResult::Unavailable | AttemptResult::Unknown if strangers => {
+        AttemptResult::Unavailable | AttemptResult::Doubted | AttemptResult::Unknown
+            if strangers =>
+        {
             AttemptResult::Refused(Reason::ProviderUnavailable)
         }
         AttemptResult::Accepted
         | AttemptResult::Refused(_)
         | AttemptResult::Throttled { .. }
         | AttemptResult::Unavailable
+        | AttemptResult::Doubted
         | AttemptResult::Unknown
         | AttemptResult::NotProcessed
         | AttemptResult::AccountFault => result,
@@ -230,8 +233,10 @@ mod tests {
     #[test]
     fn a_receiver_that_is_down_says_nothing_of_strangers() {
         for (strangers, counts) in [(true, false), (false, true)] {
-            let told = told_to_pacing(AttemptResult::Unavailable, strangers);
-            assert_eq!(told == AttemptResult::Unavailable, counts);
+            for result in [AttemptResult::Unavailable, AttemptResult::Doubted] {
+                let told = told_to_pacing(result, strangers);
+                assert_eq!(told == result, counts);
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ pub enum AttemptResult {
     },
     /// The provider did not take it and may later (connection refused, 5xx).
     Unavailable,
+    /// As [`AttemptResult::Unavailable`], but the answer speaks of the address (a webhook's 404): said
+    /// to the last attempt, it is a doubt about the address.
+    Doubted,
     /// The provider surely did not process it (a refused HTTP/2 stream, one above GOAWAY's last): it
     /// may be sent again at once, and that costs the delivery no attempt.
     NotProcessed,

@@ -13,6 +13,8 @@ pub enum AttemptClass {
     Throttled(Option<i64>),
     /// Not taken; may be later.
     Unavailable,
+    /// The same, with a word that speaks of the address.
+    Doubted,
     /// The answer was never seen.
     Unknown,
 }
@@ -66,9 +68,10 @@ impl RetryPolicy {
             AttemptClass::Throttled(Some(after)) => after
                 .max(0)
                 .saturating_add(fraction(self.base_ms, jitter / 10.0)),
-            AttemptClass::Throttled(None) | AttemptClass::Unavailable | AttemptClass::Unknown => {
-                fraction(self.ceiling_ms(attempt), jitter)
-            }
+            AttemptClass::Throttled(None)
+            | AttemptClass::Unavailable
+            | AttemptClass::Doubted
+            | AttemptClass::Unknown => fraction(self.ceiling_ms(attempt), jitter),
         };
         let at = now.plus_millis(wait);
         if attempt >= self.max_attempts || at >= expires_at {
@@ -98,6 +101,10 @@ const fn given_up(class: AttemptClass) -> Settled {
         AttemptClass::Unavailable => Settled {
             outcome: Outcome::Dead,
             reason: Reason::ProviderUnavailable,
+        },
+        AttemptClass::Doubted => Settled {
+            outcome: Outcome::Dead,
+            reason: Reason::AddressDoubtful,
         },
         AttemptClass::Unknown => Settled {
             outcome: Outcome::Unknown,
@@ -149,6 +156,19 @@ mod tests {
         assert!(ceilings.is_sorted());
         assert_eq!(ceilings[0], 200);
         assert_eq!(ceilings[38], 30_000);
+    }
+
+    #[test]
+    fn a_doubted_address_is_tried_again_and_named_at_the_end() {
+        let next = |attempt| POLICY.decide(AttemptClass::Doubted, attempt, Timestamp(0), FAR, 0.5);
+        assert_eq!(next(1), Next::RetryAt(Timestamp(100)));
+        assert_eq!(
+            next(8),
+            Next::Settle(Settled {
+                outcome: Outcome::Dead,
+                reason: Reason::AddressDoubtful
+            })
+        );
     }
 
     #[test]

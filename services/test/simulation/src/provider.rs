@@ -43,6 +43,7 @@ impl Read {
                 AttemptResult::Refused(_)
                 | AttemptResult::Throttled { .. }
                 | AttemptResult::Unavailable
+                | AttemptResult::Doubted
                 | AttemptResult::NotProcessed
                 | AttemptResult::AccountFault,
             ) => false,
@@ -181,6 +182,7 @@ impl SimulatedProvider {
             }
             AttemptResult::Throttled { .. }
             | AttemptResult::Unavailable
+            | AttemptResult::Doubted
             | AttemptResult::NotProcessed
             | AttemptResult::AccountFault => results[0] = result,
         }

@@ -294,6 +294,7 @@ fn pause_of(result: AttemptResult, headers: &HeaderMap) -> Option<(Scope, Durati
         AttemptResult::Accepted
         | AttemptResult::Refused(_)
         | AttemptResult::Unavailable
+        | AttemptResult::Doubted
         | AttemptResult::Unknown
         | AttemptResult::NotProcessed
         | AttemptResult::AccountFault => None,

@@ -264,6 +264,7 @@ fn spread(judged: Judged, places: &[usize], results: &mut [AttemptResult]) {
         AttemptResult::Refused(_)
         | AttemptResult::Throttled { .. }
         | AttemptResult::Unavailable
+        | AttemptResult::Doubted
         | AttemptResult::NotProcessed => results[places[0]] = result,
     }
 }

@@ -9,6 +9,7 @@
 //! | 502, 503 without it | unavailable | the same backoff, but no word about a rate |
 //! | 504 | unknown | RFC 9110 15.6.5: a gateway passed the request on and saw no answer in time |
 //! | 3xx | unavailable | Standard Webhooks: a failure, never followed |
+//! | 401, 403, 404 | doubted | tried again; an endpoint that says so for days is retired (hygiene) |
 //! | other 4xx, 5xx | unavailable | Standard Webhooks: receivers get mended; attempts are capped |
 //!
 //! Standard Webhooks counts 504 as throttling; we say unknown, because a publisher who asked for
@@ -32,6 +33,7 @@ pub fn classify(
     match (status.as_u16(), retry_after) {
         (200..=299, _) => AttemptResult::Accepted,
         (410, _) => AttemptResult::Refused(Reason::InvalidAddress),
+        (401 | 403 | 404, _) => AttemptResult::Doubted,
         (429, retry_after) | (502 | 503, retry_after @ Some(_)) => {
             AttemptResult::Throttled { retry_after, scope }
         }
@@ -59,9 +61,9 @@ mod tests {
             (301, None, AttemptResult::Unavailable),
             (307, wait, AttemptResult::Unavailable),
             (400, None, AttemptResult::Unavailable),
-            (401, None, AttemptResult::Unavailable),
-            (403, None, AttemptResult::Unavailable),
-            (404, None, AttemptResult::Unavailable),
+            (401, None, AttemptResult::Doubted),
+            (403, wait, AttemptResult::Doubted),
+            (404, None, AttemptResult::Doubted),
             (410, None, AttemptResult::Refused(Reason::InvalidAddress)),
             (413, None, AttemptResult::Unavailable),
             (422, None, AttemptResult::Unavailable),

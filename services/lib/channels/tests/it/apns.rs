@@ -303,6 +303,7 @@ async fn an_orderly_goaway_loses_and_doubles_nothing() {
                     | AttemptResult::Refused(_)
                     | AttemptResult::Throttled { .. }
                     | AttemptResult::Unavailable
+                    | AttemptResult::Doubted
                     | AttemptResult::Unknown
                     | AttemptResult::AccountFault) => return (result, again),
                 }
@@ -349,6 +350,7 @@ async fn after_an_abrupt_goaway_it_is_known_what_was_not_processed() {
             AttemptResult::NotProcessed | AttemptResult::Unavailable => assert!(!was_read, "{i}"),
             AttemptResult::Unknown => {}
             AttemptResult::Refused(_)
+            | AttemptResult::Doubted
             | AttemptResult::Throttled { .. }
             | AttemptResult::AccountFault => panic!("{result:?}"),
         }

@@ -193,6 +193,7 @@ async fn every_code_of_the_protocol_has_its_reaction() {
             AttemptResult::Accepted
             | AttemptResult::Refused(_)
             | AttemptResult::Unavailable
+            | AttemptResult::Doubted
             | AttemptResult::Unknown
             | AttemptResult::NotProcessed
             | AttemptResult::AccountFault => None,

@@ -115,7 +115,7 @@ async fn private_targets_are_refused_unless_the_account_allows_them() {
 async fn a_gone_endpoint_is_an_invalid_address_and_a_bad_request_is_tried_again() {
     for (status, expected) in [
         (410, AttemptResult::Refused(Reason::InvalidAddress)),
-        (404, AttemptResult::Unavailable),
+        (404, AttemptResult::Doubted),
         (400, AttemptResult::Unavailable),
     ] {
         let server = Server::start(Reply::answer(status, "", "")).await;

@@ -107,9 +107,9 @@ async fn every_answer_of_the_protocol_has_its_reaction() {
         (307, None, AttemptResult::Unavailable),
         (308, None, AttemptResult::Unavailable),
         (400, None, AttemptResult::Unavailable),
-        (401, None, AttemptResult::Unavailable),
-        (403, None, AttemptResult::Unavailable),
-        (404, None, AttemptResult::Unavailable),
+        (401, None, AttemptResult::Doubted),
+        (403, None, AttemptResult::Doubted),
+        (404, None, AttemptResult::Doubted),
         (410, None, gone),
         (413, None, AttemptResult::Unavailable),
         (422, None, AttemptResult::Unavailable),
@@ -169,7 +169,7 @@ async fn keys_are_rotated_without_a_request_that_nobody_can_verify() {
         AttemptResult::Accepted
     );
     for unknown in [signing(&[&old]), signing(&[])] {
-        assert_eq!(receiver.send(&unknown).await, AttemptResult::Unavailable);
+        assert_eq!(receiver.send(&unknown).await, AttemptResult::Doubted);
     }
 }
 
@@ -190,7 +190,7 @@ async fn an_asymmetric_signature_is_verified_with_the_public_key_alone() {
     for other in [secret("whsk_", 4), symmetric] {
         assert_eq!(
             receiver.send(&signing(&[&other])).await,
-            AttemptResult::Unavailable
+            AttemptResult::Doubted
         );
     }
 }
@@ -249,7 +249,7 @@ async fn a_fixed_credential_is_shown() {
     }
     assert_eq!(
         receiver.send(&Account::default()).await,
-        AttemptResult::Unavailable
+        AttemptResult::Doubted
     );
 }
 
@@ -286,7 +286,7 @@ async fn one_token_is_fetched_for_all_that_wait_and_kept() {
     // A token that was refused at once is not asked for again and again.
     receiver.plan(granting(3_600, true)).await;
     let result = attempt(&*provider, &deliveries[0], PATIENT).await;
-    assert_eq!(result, AttemptResult::Unavailable);
+    assert_eq!(result, AttemptResult::Doubted);
     assert_eq!(receiver.told("tokens_given").await, 1);
 }
 
