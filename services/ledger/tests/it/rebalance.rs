@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bongsu_domain::{DeliveryId, Suppression, Timestamp};
 use bongsu_schemas::lookup::NoLookup;
 use bongsu_store::{
-    ApplyReport, CountRow, CountsQuery, DeliveryView, EventAnswer, EventQuery, HygieneStore,
-    LedgerReader, LedgerStore, MemoryStore, ReceiptBatch, RecipientPage, RecipientQuery,
-    SenderScope, StoreError, StoredOffset, SuppressionChanges, SuppressionQuery, WindowRow,
+    ApplyReport, CountRow, CountsQuery, DeliveryView, DueReport, EventAnswer, EventQuery,
+    HygieneStore, LedgerReader, LedgerStore, MemoryStore, ReceiptBatch, RecipientPage,
+    RecipientQuery, ReportChanges, ReportStore, SenderScope, StoreError, StoredOffset,
+    SuppressionChanges, SuppressionQuery, WindowRow,
 };
 use bongsu_testkit::wait_until;
 use futures_util::future::BoxFuture;
@@ -88,6 +89,23 @@ impl HygieneStore for Gate {
         changes: &'a SuppressionChanges,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.store.keep_suppressions(changes)
+    }
+}
+
+impl ReportStore for Gate {
+    fn keep_reports<'a>(
+        &'a self,
+        changes: &'a ReportChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.keep_reports(changes)
+    }
+
+    fn due_reports(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueReport>, StoreError>> {
+        self.store.due_reports(now, limit)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod query;
 mod reads;
 pub mod receipt;
+pub mod reports;
 mod rows;
 pub mod settings;
 pub mod sqlite;
@@ -27,9 +28,10 @@ pub use memory::MemoryStore;
 pub use postgres::PostgresStore;
 pub use query::{CountsQuery, Cursor, EventQuery, RecipientQuery, SenderScope};
 pub use receipt::{Facts, Finding, LedgerReceipt, PartitionBatch, Position, ReceiptBatch};
+pub use reports::{DueReport, NamedDelivery, ReportChanges, WaitingReport};
 pub use settings::{Settings, open};
 pub use sqlite::SqliteStore;
-pub use store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
+pub use store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, ReportStore, StoredOffset};
 pub use view::{
     CountRow, DeliveryView, EventAnswer, EventReceipt, EventView, RecipientPage, TimelineEntry,
     Verdict,

@@ -15,8 +15,11 @@ use crate::hygiene::{SuppressionChanges, SuppressionQuery, WindowRow};
 use crate::query::{CountsQuery, EventQuery, MAX_LIMIT, RecipientQuery, SenderScope, minute_of};
 use crate::reads::{cut, recipient_page};
 use crate::receipt::ReceiptBatch;
+use crate::reports::{DueReport, NamedDelivery, ReportChanges, WaitingReport, join};
 use crate::rows::{CountKey, DeliveryRow, EventRow, TimelineRow};
-use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{
+    ApplyReport, HygieneStore, LedgerReader, LedgerStore, ReportStore, StoredOffset,
+};
 use crate::view::{CountRow, DeliveryView, EventAnswer, EventView, RecipientPage};
 
 #[derive(Debug, Default)]
@@ -29,6 +32,7 @@ struct Tables {
     counts: BTreeMap<CountKey, i64>,
     windows: BTreeMap<(String, String, String, i64), (i64, i64)>,
     suppressions: BTreeMap<AddressKey, Suppression>,
+    reports: BTreeMap<String, WaitingReport>,
 }
 
 /// The in-memory backend. Clones share the tables.
@@ -307,6 +311,43 @@ impl HygieneStore for MemoryStore {
                 tables.suppressions.remove(key);
             }
             Ok(())
+        })
+    }
+}
+
+impl ReportStore for MemoryStore {
+    fn keep_reports<'a>(
+        &'a self,
+        changes: &'a ReportChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut tables = self.open()?;
+            for report in &changes.came {
+                let kept = tables.reports.entry(report.id());
+                kept.or_insert_with(|| report.clone());
+            }
+            for report in &changes.later {
+                tables.reports.insert(report.id(), report.clone());
+            }
+            tables.reports.retain(|id, _| !changes.over.contains(id));
+            Ok(())
+        })
+    }
+
+    fn due_reports(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueReport>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.open()?;
+            let mut due: Vec<_> = tables.reports.iter().collect();
+            due.retain(|(_, report)| report.look_at <= now.0);
+            due.sort_by_key(|(id, report)| (report.look_at, *id));
+            due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            let due: Vec<_> = due.into_iter().map(|(_, report)| report.clone()).collect();
+            let named = tables.deliveries.values().filter_map(NamedDelivery::of);
+            Ok(join(due, named.collect()))
         })
     }
 }

@@ -21,11 +21,14 @@ use crate::hygiene::{
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::reads::{self, Backend, Row, stored_offsets};
 use crate::receipt::ReceiptBatch;
+use crate::reports::{self, DueReport, ReportChanges, STILL_WAITING, WAITING, WaitingReport};
 use crate::rows::{
     COUNTS, DELIVERIES, DeliveryRow, EVENT_RECEIPTS, EventRow, OFFSET_LOCKS, OFFSETS, OffsetRow,
     TIMELINE, TimelineRow, offset_cells,
 };
-use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{
+    ApplyReport, HygieneStore, LedgerReader, LedgerStore, ReportStore, StoredOffset,
+};
 use crate::table::{Cell, Kind, Statement, Table};
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
@@ -96,6 +99,25 @@ impl PostgresStore {
             .map_err(StoreError::database("forget suppressions"))?;
         let done = transaction.commit().await;
         done.map_err(StoreError::database("keep suppressions"))
+    }
+
+    async fn change_reports(&self, changes: &ReportChanges) -> Result<(), StoreError> {
+        let failed = || StoreError::database("keep reports");
+        let mut transaction = self.pool.begin().await.map_err(failed())?;
+        for (table, reports) in [(&WAITING, &changes.came), (&STILL_WAITING, &changes.later)] {
+            // In the order of the key, so that two writers lock in the same order; once each, for
+            // one statement may not change a row twice.
+            let mut rows: Vec<_> = reports.iter().map(WaitingReport::cells).collect();
+            rows.sort_by(|a, b| a.first().cmp(&b.first()));
+            rows.dedup_by(|a, b| a.first() == b.first());
+            insert(&mut transaction, table, rows).await?;
+        }
+        sqlx::query("DELETE FROM waiting_reports WHERE report_id = ANY($1)")
+            .bind(&changes.over)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed())?;
+        transaction.commit().await.map_err(failed())
     }
 
     async fn apply_once(&self, batch: &ReceiptBatch) -> Result<ApplyReport, StoreError> {
@@ -332,6 +354,23 @@ impl HygieneStore for PostgresStore {
         changes: &'a SuppressionChanges,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(self.keep(changes))
+    }
+}
+
+impl ReportStore for PostgresStore {
+    fn keep_reports<'a>(
+        &'a self,
+        changes: &'a ReportChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.change_reports(changes))
+    }
+
+    fn due_reports(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueReport>, StoreError>> {
+        Box::pin(reports::due(self, now.0, limit))
     }
 }
 

@@ -22,11 +22,14 @@ use crate::hygiene::{
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::reads::{self, Backend, Row, stored_offsets};
 use crate::receipt::ReceiptBatch;
+use crate::reports::{self, DueReport, ReportChanges, STILL_WAITING, WAITING, WaitingReport};
 use crate::rows::{
     COUNTS, DELIVERIES, DeliveryRow, EVENT_RECEIPTS, EventRow, OFFSET_LOCKS, OFFSETS, OffsetRow,
     TIMELINE, TimelineRow, offset_cells,
 };
-use crate::store::{ApplyReport, HygieneStore, LedgerReader, LedgerStore, StoredOffset};
+use crate::store::{
+    ApplyReport, HygieneStore, LedgerReader, LedgerStore, ReportStore, StoredOffset,
+};
 use crate::table::{Cell, Statement, Table};
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
@@ -129,6 +132,25 @@ impl SqliteStore {
         .map_err(StoreError::database("forget suppressions"))?;
         let done = transaction.commit().await;
         done.map_err(StoreError::database("keep suppressions"))
+    }
+
+    async fn change_reports(&self, changes: &ReportChanges) -> Result<(), StoreError> {
+        let failed = || StoreError::database("keep reports");
+        let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(failed())?;
+        for (table, reports) in [(&WAITING, &changes.came), (&STILL_WAITING, &changes.later)] {
+            let rows = reports.iter().map(WaitingReport::cells).collect();
+            insert(&mut transaction, table, rows).await?;
+        }
+        let over = serde_json::Value::from_iter(changes.over.iter().cloned()).to_string();
+        sqlx::query(
+            "DELETE FROM waiting_reports WHERE report_id IN (SELECT value FROM json_each($1))",
+        )
+        .bind(over)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        transaction.commit().await.map_err(failed())
     }
 
     async fn apply_batch(&self, batch: &ReceiptBatch) -> Result<ApplyReport, StoreError> {
@@ -364,6 +386,23 @@ impl HygieneStore for SqliteStore {
         changes: &'a SuppressionChanges,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(self.keep(changes))
+    }
+}
+
+impl ReportStore for SqliteStore {
+    fn keep_reports<'a>(
+        &'a self,
+        changes: &'a ReportChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.change_reports(changes))
+    }
+
+    fn due_reports(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueReport>, StoreError>> {
+        Box::pin(reports::due(self, now.0, limit))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::hygiene::{SuppressionChanges, SuppressionQuery, WindowRow};
 use crate::query::{CountsQuery, EventQuery, RecipientQuery, SenderScope};
 use crate::receipt::ReceiptBatch;
+use crate::reports::{DueReport, ReportChanges};
 use crate::view::{CountRow, DeliveryView, EventAnswer, RecipientPage};
 
 /// What became of a batch.
@@ -37,7 +38,7 @@ pub struct StoredOffset {
 
 /// Writes receipts. Every method writes all or nothing; a dropped future may have written, and the
 /// same call may then be made again.
-pub trait LedgerStore: LedgerReader + HygieneStore {
+pub trait LedgerStore: LedgerReader + HygieneStore + ReportStore {
     /// Writes a batch and its offsets in one transaction. Receipts below the stored offset of
     /// their partition are skipped, so that a ledger that lost its partition cannot count twice;
     /// a batch that starts beyond it is fine (markers and compaction leave gaps). Counts move by
@@ -94,6 +95,28 @@ pub trait HygieneStore: Send + Sync {
         &'a self,
         changes: &'a SuppressionChanges,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Keeps reports that carry a provider's own id only. All or nothing, as [`LedgerStore`].
+pub trait ReportStore: Send + Sync {
+    /// Changes what waits.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was written.
+    fn keep_reports<'a>(
+        &'a self,
+        changes: &'a ReportChanges,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Reports that are due at `now`, the longest due first, with the deliveries that have their id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn due_reports(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueReport>, StoreError>>;
 }
 
 /// Answers look-ups, for the senders of a [`SenderScope`] only. All futures are cancel safe.

@@ -10,7 +10,7 @@ pub(crate) enum Kind {
 }
 
 /// A value to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cell {
     Text(Option<String>),
     Int(Option<i64>),

@@ -11,6 +11,7 @@ mod hygiene;
 mod lookups;
 mod meaning;
 mod offsets;
+mod reports;
 mod same;
 mod sample;
 mod worlds;
@@ -38,5 +39,7 @@ conformance! {
     contention: writers_of_the_same_deliveries_never_lose_a_transition,
     same: random_histories_look_as_in_memory,
     hygiene: suppressions_are_kept_changed_and_forgotten,
+    reports: a_report_waits_for_its_delivery_and_is_found_by_the_providers_id,
+    reports: reports_are_kept_once_and_looked_at_when_due,
     hygiene: windows_move_with_their_batch_and_never_twice,
 }
