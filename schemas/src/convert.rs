@@ -194,6 +194,8 @@ pub struct Ending<'a> {
     pub at: Timestamp,
     /// Whether the provider may have got it more than once.
     pub possible_duplicate: bool,
+    /// The provider's own id of the notification, where it gave one.
+    pub provider_reference: Option<&'a str>,
     /// Who decided.
     pub worker_id: &'a str,
 }
@@ -235,7 +237,7 @@ pub fn outcome_receipt<'a>(
         schedule_id: None,
         replay_id: d.replay_id.as_deref(),
         possible_duplicate: ending.possible_duplicate,
-        provider_reference: None,
+        provider_reference: ending.provider_reference,
         worker_id: Some(ending.worker_id),
         source_topic: Some(source.topic),
         source_partition: Some(source.partition),

@@ -70,6 +70,7 @@ fn the_receipt_of_an_outcome_has_the_bytes_of_a_receipt() {
         attempts: 2,
         at: Timestamp(1_760_000_000_123),
         possible_duplicate: true,
+        provider_reference: Some("SM1"),
         worker_id: "worker-1",
     };
     let outcome = outcome_receipt(&delivery, source, ending);

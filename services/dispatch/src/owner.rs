@@ -123,6 +123,8 @@ struct Pending {
     failing_since: i64,
     /// How it ended, once it has.
     ended: Option<Ended>,
+    /// The provider's own id of what it took, where it gives one.
+    provider_reference: Option<Box<str>>,
 }
 
 impl Pending {

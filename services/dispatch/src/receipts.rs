@@ -31,12 +31,14 @@ pub struct Ended {
 ///
 /// # Errors
 /// When a value does not fit the schema.
+#[expect(clippy::too_many_arguments, reason = "a receipt is made of them")]
 pub fn outcome_record(
     codec: &Codec,
     results: &Arc<str>,
     source: &Record,
     delivery: &Delivery,
     ended: Ended,
+    provider_reference: Option<&str>,
     worker_id: &str,
 ) -> Result<Outgoing, EncodeError> {
     let mut receipt = outcome_receipt(
@@ -51,6 +53,7 @@ pub fn outcome_record(
             attempts: ended.attempts,
             at: ended.at,
             possible_duplicate: ended.possible_duplicate,
+            provider_reference,
             worker_id,
         },
     );

@@ -171,6 +171,7 @@ impl Results {
             &source,
             delivery,
             ended,
+            None,
             "worker",
         )
         .unwrap();

@@ -168,6 +168,7 @@ impl Owner {
                 failures: 0,
                 failing_since: 0,
                 ended: None,
+                provider_reference: None,
             },
         };
         let Some(sequencer) = self.sequencer(source) else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_channels::provider::{Answers, Attempt, AttemptResult, Provider, TryError};
 use bongsu_domain::{Delivery, Outcome, Reason, Settled, Timestamp};
 use bongsu_policy::{AttemptClass, Next};
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ const ACCOUNT_AGAIN_MS: i64 = 5_000;
 pub(super) struct Attempted {
     source: Source,
     offsets: Vec<i64>,
-    results: Result<Vec<AttemptResult>, TryError>,
+    answers: Result<Answers, TryError>,
     took: Duration,
     passes: Vec<Pass>,
     _permit: Permit,
@@ -173,11 +173,11 @@ impl Owner {
         let provider = Arc::clone(&self.shared.provider);
         let lease = Arc::clone(&self.shared.lease);
         self.attempts.push(Box::pin(async move {
-            let results = attempt(provider.as_ref(), &lease, batch).await;
+            let answers = attempt(provider.as_ref(), &lease, batch).await;
             Attempted {
                 source,
                 offsets,
-                results,
+                answers,
                 took: now.elapsed(),
                 passes,
                 _permit: permit,
@@ -189,15 +189,18 @@ impl Owner {
         let Attempted {
             source,
             offsets,
-            results,
+            answers,
             took,
             passes,
             _permit,
         } = done;
         let packed = passes.len() < offsets.len();
         let mut passes = passes.into_iter();
-        let results = match results {
-            Ok(results) => results,
+        let Answers {
+            results,
+            mut references,
+        } = match answers {
+            Ok(answers) => answers,
             Err(error) => {
                 let result = match &error {
                     TryError::UnknownAccount { .. } => {
@@ -206,13 +209,16 @@ impl Owner {
                     TryError::Client(_) => AttemptResult::Unavailable,
                 };
                 tracing::warn!(%error, "an attempt could not be made");
-                vec![result; offsets.len()]
+                vec![result; offsets.len()].into()
             }
         };
         let mut waiting = Vec::new();
         for (i, offset) in offsets.into_iter().enumerate() {
             let result = results.get(i).copied().unwrap_or(AttemptResult::Unknown);
             self.shared.metrics.attempted(result, took);
+            if let Some(reference) = references.get_mut(i).and_then(Option::take) {
+                self.name(source, offset, reference);
+            }
             if let Some(pass) = passes.next() {
                 let strangers = self.serves_strangers(source, offset);
                 let result = if packed { of_call(&results) } else { result };
@@ -298,6 +304,14 @@ impl Owner {
         }
     }
 
+    /// The provider's own id of what it took, for the receipt.
+    fn name(&mut self, source: Source, offset: i64, reference: Box<str>) {
+        let sequencer = self.sequencer(source);
+        if let Some(pending) = sequencer.and_then(|s| s.payload_mut(offset)) {
+            pending.provider_reference = Some(reference);
+        }
+    }
+
     fn serves_strangers(&self, source: Source, offset: i64) -> bool {
         self.sequencers
             .as_ref()
@@ -318,7 +332,7 @@ async fn attempt(
     provider: &dyn Provider,
     lease: &Lease,
     batch: Batch,
-) -> Result<Vec<AttemptResult>, TryError> {
+) -> Result<Answers, TryError> {
     let Batch {
         deliveries,
         partition,
@@ -329,7 +343,7 @@ async fn attempt(
         let known = acknowledged.wait_for(|done| *done >= group).await.is_ok();
         // The lease may have ended meanwhile; and an owner that is gone acknowledges nothing.
         if !known || !lease.holds() {
-            return Ok(vec![AttemptResult::NotProcessed; deliveries.len()]);
+            return Ok(vec![AttemptResult::NotProcessed; deliveries.len()].into());
         }
     }
     let attempts: Vec<Attempt<'_>> = deliveries
@@ -340,11 +354,11 @@ async fn attempt(
             partition,
         })
         .collect();
-    let call = provider.attempt(&attempts, deadline);
+    let call = provider.attempt_named(&attempts, deadline);
     // The provider keeps the deadline itself; this bounds one that does not.
     tokio::time::timeout_at(deadline + ATTEMPT_GRACE, call)
         .await
-        .unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()]))
+        .unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()].into()))
 }
 
 /// What one call came to whose deliveries have results of their own: whatever speaks of the

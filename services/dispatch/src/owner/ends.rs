@@ -174,6 +174,7 @@ impl Owner {
             &pending.record,
             delivery,
             ended,
+            pending.provider_reference.as_deref(),
             &shared.worker_id,
         );
         let sent = match record {

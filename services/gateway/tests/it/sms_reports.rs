@@ -158,7 +158,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-async fn send(account: &Account, deliveries: &[Delivery]) {
+/// Sends, and gives the vendor's own ids.
+async fn send(account: &Account, deliveries: &[Delivery]) -> Vec<Option<Box<str>>> {
     let mut channels = Channels::default();
     channels.sms.accounts.insert("main".into(), account.clone());
     let provider = build(Channel::Sms, &channels, "worker-1", Clock::system()).unwrap();
@@ -171,9 +172,13 @@ async fn send(account: &Account, deliveries: &[Delivery]) {
             partition: partition(i),
         })
         .collect();
-    let results = provider.attempt(&attempts, Instant::now() + SOON).await;
-    let results = results.unwrap();
-    assert!(results.iter().all(|r| *r == AttemptResult::Accepted));
+    let sent = provider
+        .attempt_named(&attempts, Instant::now() + SOON)
+        .await;
+    let answers = sent.unwrap();
+    let accepted = |r: &AttemptResult| *r == AttemptResult::Accepted;
+    assert!(answers.results.iter().all(accepted));
+    answers.references
 }
 
 /// Sends, lets the vendor tell, and checks that every delivery has its own verdict in its own
@@ -196,17 +201,23 @@ async fn every_report_finds_its_delivery(world: World, vendor: Vendor, polled: b
     };
     let gateway = Running::start_with(listening, world.resources.clone()).await;
     let deliveries: Vec<Delivery> = (0..TEXTS).map(delivery).collect();
-    send(&account, &deliveries).await;
+    let names = send(&account, &deliveries).await;
+    let named = match vendor {
+        Vendor::Solapi => 0,
+        Vendor::Twilio => TEXTS,
+    };
+    assert_eq!(names.iter().flatten().count(), named);
 
     let outcomes = async || {
         let kept = records(world.cluster.as_ref(), &world.topics.results()).await;
-        let mut found: BTreeMap<String, Vec<(i32, String)>> = BTreeMap::new();
+        let mut found: BTreeMap<String, Vec<(i32, String, Option<String>)>> = BTreeMap::new();
         for (record, receipt) in kept.iter().zip(receipts(&world, &kept)) {
             let id = receipt.delivery_id.unwrap();
-            found
-                .entry(id)
-                .or_default()
-                .push((record.partition, receipt.outcome));
+            found.entry(id).or_default().push((
+                record.partition,
+                receipt.outcome,
+                receipt.provider_reference,
+            ));
         }
         found
     };
@@ -219,11 +230,15 @@ async fn every_report_finds_its_delivery(world: World, vendor: Vendor, polled: b
     for (i, delivery) in deliveries.iter().enumerate() {
         let expected = if fails(i) { "undelivered" } else { "delivered" };
         let own = &found[&delivery.id.to_string()];
-        assert!(
-            own.iter()
-                .all(|said| *said == (partition(i), expected.to_owned())),
-            "{i}: {own:?}"
-        );
+        let right =
+            |(to, outcome, _): &(i32, String, _)| *to == partition(i) && outcome == expected;
+        assert!(own.iter().all(right), "{i}: {own:?}");
+        // The name of the answer is the name of the reports: the way of those that have lost our
+        // reference.
+        if let Some(Some(name)) = names.get(i) {
+            let named = |(_, _, key): &(_, _, Option<String>)| key.as_deref() == Some(&**name);
+            assert!(own.iter().all(named), "{i}: {name} {own:?}");
+        }
     }
     let apart = records(world.cluster.as_ref(), &world.topics.reports()).await;
     assert_eq!(apart.len(), 0, "every report was mapped");

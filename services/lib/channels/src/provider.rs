@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bongsu_domain::{Channel, Delivery, Reason};
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use reqwest::header::HeaderName;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -49,6 +50,56 @@ pub enum AttemptResult {
     /// It may or may not have arrived: the answer was never seen (time-out after the request was
     /// written, connection lost, 504).
     Unknown,
+}
+
+/// What a batch came to, with the provider's own ids of what it took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Answers {
+    /// One result per delivery, in the order of the batch.
+    pub results: Vec<AttemptResult>,
+    /// The provider's ids in the same order; empty where it gives none.
+    pub references: Vec<Option<Box<str>>>,
+}
+
+impl From<Vec<AttemptResult>> for Answers {
+    fn from(results: Vec<AttemptResult>) -> Self {
+        Self {
+            results,
+            references: Vec::new(),
+        }
+    }
+}
+
+impl Answers {
+    /// All the same, without an id.
+    pub(crate) fn all(result: AttemptResult, deliveries: usize) -> Self {
+        vec![result; deliveries].into()
+    }
+
+    /// Puts answers to their places in a whole batch.
+    pub(crate) fn place(&mut self, places: impl Iterator<Item = usize>, mut part: Self) {
+        if !part.references.is_empty() {
+            self.references.resize(self.results.len(), None);
+        }
+        for (i, (place, result)) in places.zip(part.results).enumerate() {
+            if let Some(slot) = self.results.get_mut(place) {
+                *slot = result;
+            }
+            let reference = part.references.get_mut(i).and_then(Option::take);
+            // What was not taken has no report to come.
+            let reference = reference.filter(|_| result == AttemptResult::Accepted);
+            if let (Some(slot), Some(reference)) = (self.references.get_mut(place), reference) {
+                *slot = Some(reference);
+            }
+        }
+    }
+}
+
+/// A provider's id as it is kept: what is absurdly long is none.
+pub(crate) fn own_id(text: &str) -> Option<Box<str>> {
+    const LONGEST: usize = 200;
+    (!text.is_empty() && text.len() <= LONGEST).then(|| text.into())
 }
 
 /// Whom a provider's "not now" concerns.
@@ -198,6 +249,16 @@ pub trait Provider: Send + Sync {
         batch: &'a [Attempt<'a>],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>>;
+
+    /// As [`Provider::attempt`], with the provider's own ids: the only way back for a report that
+    /// carries no reference of ours.
+    fn attempt_named<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answers, TryError>> {
+        self.attempt(batch, deadline).map_ok(Answers::from).boxed()
+    }
 }
 
 /// Refuses a batch that names an account nobody configured, before any attempt of it is made.

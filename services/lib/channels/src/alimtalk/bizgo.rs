@@ -32,7 +32,7 @@ use super::classify::{Reaction, by_status};
 use super::config::{Account, FailoverKind};
 use super::payload::Letter;
 use crate::euc_kr::{self, LMS_BYTES, SMS_BYTES};
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, own_id};
 
 /// Where it is sent to.
 pub const SEND_PATH: &str = "/api/comm/v1/send/omni";
@@ -205,9 +205,12 @@ struct Recipients {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Recipient {
     to: String,
     code: String,
+    #[serde(default)]
+    msg_key: String,
 }
 
 /// What an answer means for every recipient, in the order of the request.
@@ -232,20 +235,35 @@ pub fn results(
         return all(code(&service.code));
     }
     let answered = service.data.unwrap_or_default().destinations;
-    letters
-        .iter()
-        .enumerate()
-        .map(|(i, letter)| {
-            let to = letter.to.dialled_in_korea();
-            let own = answered
-                .get(i)
-                .filter(|r| r.to == to)
-                .or_else(|| answered.iter().find(|r| r.to == to));
+    own(&answered, letters)
+        .map(|own| {
             // A request that was taken without a word on this recipient leaves him unknown.
             let reaction = own.map_or(Reaction::Unknown, |r| code(&r.code));
             reaction.result(retry_after)
         })
         .collect()
+}
+
+/// Each letter's own part of an answer.
+fn own<'a>(
+    answered: &'a [Recipient],
+    letters: &'a [&Letter],
+) -> impl Iterator<Item = Option<&'a Recipient>> {
+    letters.iter().enumerate().map(|(i, letter)| {
+        let to = letter.to.dialled_in_korea();
+        let same = answered.get(i).filter(|r| r.to == to);
+        same.or_else(|| answered.iter().find(|r| r.to == to))
+    })
+}
+
+/// The service's id of each letter, as its report has it.
+#[must_use]
+pub fn names(body: &[u8], letters: &[&Letter]) -> Vec<Option<Box<str>>> {
+    let envelope = serde_json::from_slice::<Envelope>(body).ok();
+    let service = envelope.and_then(|envelope| envelope.data?.data);
+    let answered = service.unwrap_or_default().destinations;
+    let own = own(&answered, letters);
+    own.map(|own| own_id(&own?.msg_key)).collect()
 }
 
 /// What the gateway's code means.

@@ -26,7 +26,7 @@ use super::bizgo;
 use super::classify::{Reaction, by_status, kakao};
 use super::config::{Account, Dealer, FailoverKind};
 use super::payload::Letter;
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, own_id};
 
 /// How long a token lives when its answer does not say. [R: OMNI guide: 24 h]
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
@@ -214,11 +214,16 @@ pub fn token(
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Answer {
     /// OMNI's.
     code: Option<String>,
     /// BizPlus's.
     status: Option<String>,
+    /// OMNI's id of the letter.
+    msg_key: Option<String>,
+    /// BizPlus's.
+    message_id: Option<String>,
 }
 
 /// What an answer means; `None` when the token was refused.
@@ -251,6 +256,16 @@ pub fn result(
         (_, code) => bizgo::code(code),
     };
     Some(reaction.result(retry_after))
+}
+
+/// The id of the letter, as its report has it. [M: from memory, BizPlus's]
+#[must_use]
+pub fn name(account: &Account, body: &[u8]) -> Option<Box<str>> {
+    let answer = serde_json::from_slice::<Answer>(body).ok()?;
+    own_id(&match account.provider {
+        Dealer::Bizplus => answer.message_id.or(answer.msg_key)?,
+        Dealer::Omni | Dealer::Bizgo | Dealer::Nhn => answer.msg_key?,
+    })
 }
 
 /// What a code of BizPlus means.

@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::classify::{Reaction, by_status};
 use super::config::{Account, FailoverKind};
 use super::payload::Letter;
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, own_id};
 
 /// Header with the account's secret key.
 pub const HEADER_SECRET: HeaderName = HeaderName::from_static("x-secret-key");
@@ -150,6 +150,8 @@ struct Header {
 #[serde(rename_all = "camelCase")]
 struct Message {
     #[serde(default)]
+    request_id: String,
+    #[serde(default)]
     send_results: Vec<Sent>,
 }
 
@@ -158,6 +160,8 @@ struct Message {
 struct Sent {
     recipient_no: String,
     result_code: Value,
+    #[serde(default)]
+    recipient_seq: Value,
 }
 
 /// A code is a number in most of the documents and a text in some.
@@ -199,19 +203,37 @@ pub fn results(
             code(whole)
         });
     }
-    letters
-        .iter()
-        .enumerate()
-        .map(|(i, letter)| {
-            let to = letter.to.dialled_in_korea();
-            let own = sent
-                .get(i)
-                .filter(|s| s.recipient_no == to)
-                .or_else(|| sent.iter().find(|s| s.recipient_no == to));
+    own(&sent, letters)
+        .map(|own| {
             let code_of = own.and_then(|s| number(&s.result_code));
             code_of.map_or(Reaction::Unknown, code).result(retry_after)
         })
         .collect()
+}
+
+/// Each letter's own part of an answer.
+fn own<'a>(sent: &'a [Sent], letters: &'a [&Letter]) -> impl Iterator<Item = Option<&'a Sent>> {
+    letters.iter().enumerate().map(|(i, letter)| {
+        let to = letter.to.dialled_in_korea();
+        let same = sent.get(i).filter(|s| s.recipient_no == to);
+        same.or_else(|| sent.iter().find(|s| s.recipient_no == to))
+    })
+}
+
+/// The id of each letter, `<request>/<number of the recipient>`, as its report has it.
+#[must_use]
+pub fn names(body: &[u8], letters: &[&Letter]) -> Vec<Option<Box<str>>> {
+    let answer = serde_json::from_slice::<Answer>(body).ok();
+    let Some(message) = answer.and_then(|answer| answer.message) else {
+        return Vec::new();
+    };
+    let request = message.request_id.as_str();
+    let name = |own: &Sent| {
+        let seq = number(&own.recipient_seq)?;
+        (!request.is_empty()).then(|| own_id(&format!("{request}/{seq}")))?
+    };
+    let own = own(&message.send_results, letters);
+    own.map(|own| name(own?)).collect()
 }
 
 /// What a code means.
@@ -339,6 +361,10 @@ mod tests {
                 AttemptResult::Refused(Reason::InvalidContent)
             ]
         );
+        let letters = [letter("01011112222"), letter("01033334444")];
+        let letters: Vec<&Letter> = letters.iter().collect();
+        let named = names(each.as_bytes(), &letters);
+        assert_eq!(named, [Some("r/1".into()), Some("r/2".into())]);
         let silent = r#"{"header":{"resultCode":0,"isSuccessful":true}}"#;
         assert_eq!(of(200, silent), both(AttemptResult::Unknown));
     }

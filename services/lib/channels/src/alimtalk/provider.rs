@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bongsu_domain::target::check_url;
 use bongsu_domain::{Channel, Delivery, ReferenceKey};
 use bongsu_runtime::Clock;
-use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Request};
 use tokio::time::Instant;
@@ -22,7 +22,8 @@ use super::{bizgo, infobank, nhn};
 use crate::client::{self, BODY_LIMIT, Reach};
 use crate::limits::{Egress, Limits};
 use crate::provider::{
-    Attempt, AttemptResult, Batching, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
+    Answers, Attempt, AttemptResult, Batching, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError,
+    only_known,
 };
 use crate::registry::BuildError;
 use crate::retry_after;
@@ -162,8 +163,8 @@ impl AlimTalkProvider {
         items: &[Item],
         templates: &Templates,
         deadline: Instant,
-    ) -> Vec<AttemptResult> {
-        let all = |result| vec![result; items.len()];
+    ) -> Answers {
+        let all = |result| Answers::all(result, items.len());
         let Some(session) = &ready.session else {
             return self
                 .exchange(ready, items, templates, ready.credential.clone(), deadline)
@@ -177,8 +178,8 @@ impl AlimTalkProvider {
                 Err(result) => return all(result),
             };
             let answered = self.exchange(ready, items, templates, token.clone(), deadline);
-            if let Some(results) = answered.await {
-                return results;
+            if let Some(answers) = answered.await {
+                return answers;
             }
             session.refused(&token).await;
         }
@@ -193,10 +194,10 @@ impl AlimTalkProvider {
         templates: &Templates,
         credential: HeaderValue,
         deadline: Instant,
-    ) -> Option<Vec<AttemptResult>> {
+    ) -> Option<Answers> {
         let letters: Vec<&Letter> = items.iter().map(|item| &item.letter).collect();
         let Some(body) = ready.body(&letters, templates) else {
-            return Some(vec![AttemptResult::Unavailable; items.len()]);
+            return Some(Answers::all(AttemptResult::Unavailable, items.len()));
         };
         let mut request = Request::new(Method::POST, ready.url.clone());
         let headers = request.headers_mut();
@@ -220,9 +221,12 @@ impl AlimTalkProvider {
                     }
                 };
                 ready.learn(&results);
-                results
+                Answers {
+                    references: ready.names(&results, &answer.body, &letters),
+                    results,
+                }
             }
-            Err(no_answer) => vec![no_answer.result(); items.len()],
+            Err(no_answer) => Answers::all(no_answer.result(), items.len()),
         })
     }
 }
@@ -278,6 +282,23 @@ impl Ready {
                 headers.insert(AUTHORIZATION, credential);
                 BODY_LIMIT
             }
+        }
+    }
+
+    /// The dealer's ids of what it took, as its reports have them.
+    fn names(
+        &self,
+        results: &[AttemptResult],
+        body: &[u8],
+        letters: &[&Letter],
+    ) -> Vec<Option<Box<str>>> {
+        if !results.contains(&AttemptResult::Accepted) {
+            return Vec::new();
+        }
+        match self.account.provider {
+            Dealer::Nhn => nhn::names(body, letters),
+            Dealer::Bizgo => bizgo::names(body, letters),
+            Dealer::Bizplus | Dealer::Omni => vec![infobank::name(&self.account, body)],
         }
     }
 
@@ -371,13 +392,22 @@ impl Provider for AlimTalkProvider {
         batch: &'a [Attempt<'a>],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        let named = self.attempt_named(batch, deadline);
+        named.map_ok(|answers| answers.results).boxed()
+    }
+
+    fn attempt_named<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answers, TryError>> {
         async move {
             only_known(Channel::AlimTalk, batch, |name| {
                 self.accounts.contains_key(name)
             })?;
-            let mut results = vec![AttemptResult::Unavailable; batch.len()];
+            let mut answers = Answers::all(AttemptResult::Unavailable, batch.len());
             let templates = self.templates(batch, deadline).await;
-            let groups = self.sort(batch, &templates, &mut results);
+            let groups = self.sort(batch, &templates, &mut answers.results);
             let mut calls = Vec::new();
             for ((account, _), items) in &groups {
                 let (Some(ready), Some(templates)) =
@@ -393,13 +423,9 @@ impl Provider for AlimTalkProvider {
                 }
             }
             for (items, answered) in join_all(calls).await {
-                for (item, result) in items.iter().zip(answered) {
-                    if let Some(slot) = results.get_mut(item.index) {
-                        *slot = result;
-                    }
-                }
+                answers.place(items.iter().map(|item| item.index), answered);
             }
-            Ok(results)
+            Ok(answers)
         }
         .boxed()
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bongsu_domain::target::check_url;
 use bongsu_domain::{Channel, Reason, ReferenceKey, Timestamp};
 use bongsu_runtime::Clock;
-use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Request};
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use super::{solapi, twilio};
 use crate::client::{self, BODY_LIMIT, Reach};
 use crate::limits::{Egress, Limits};
 use crate::provider::{
-    Attempt, AttemptResult, Batching, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError, only_known,
+    Answers, Attempt, AttemptResult, Batching, HEADER_ATTEMPT, HEADER_WORKER, Provider, TryError,
+    only_known,
 };
 use crate::registry::BuildError;
 use crate::retry_after;
@@ -64,8 +65,8 @@ struct Item {
 
 /// What the answer to a request says.
 enum Answered {
-    /// A result for each of its items.
-    Each(Vec<AttemptResult>),
+    /// A result for each of its items, with Twilio's id.
+    Each(Answers),
     /// Refused as a whole; this result where it holds one item.
     Whole(AttemptResult),
 }
@@ -134,55 +135,58 @@ impl SmsProvider {
         groups
     }
 
-    /// The items' results, by index. A request of several texts that is refused as a whole is sent
+    /// The items' answers, with their places in the batch. A request of several texts that is refused as a whole is sent
     /// again in halves, until the text that it is refused for stands alone.
     async fn send(
         &self,
         ready: &Ready,
         items: &[&Item],
         deadline: Instant,
-    ) -> Vec<(usize, AttemptResult)> {
-        let mut results = Vec::with_capacity(items.len());
+    ) -> Vec<(Vec<usize>, Answers)> {
+        let places = |items: &[&Item]| items.iter().map(|item| item.index).collect::<Vec<_>>();
+        let mut answered: Vec<(Vec<usize>, Answers)> = Vec::new();
         let mut parts = vec![items];
         let mut sent = 0;
         while sent < MOST_PARTS
             && let Some(part) = parts.pop()
         {
             sent += 1;
-            let answered = self.exchange(ready, part, deadline).await;
-            match (answered, part) {
-                (Answered::Whole(result), [one]) => results.push((one.index, result)),
+            match (self.exchange(ready, part, deadline).await, part) {
+                (Answered::Whole(result), [one]) => {
+                    answered.push((vec![one.index], Answers::all(result, 1)));
+                }
                 (Answered::Whole(_), several) => {
                     let (first, second) = several.split_at(several.len() / 2);
                     parts.extend([second, first]);
                 }
-                (Answered::Each(told), items) => {
-                    results.extend(items.iter().map(|item| item.index).zip(told));
-                }
+                (Answered::Each(told), items) => answered.push((places(items), told)),
             }
             if sent > 1 && Instant::now() >= deadline {
                 break;
             }
         }
-        let settled = |(_, result): &(usize, AttemptResult)| {
+        let settled = |result: &AttemptResult| {
             matches!(result, AttemptResult::Accepted | AttemptResult::Refused(_))
         };
         // They were refused with others, surely not taken. Free of charge only while it goes on.
-        let rest = if results.iter().any(settled) {
+        let rest = if answered
+            .iter()
+            .any(|(_, told)| told.results.iter().any(settled))
+        {
             AttemptResult::NotProcessed
         } else {
             AttemptResult::Unavailable
         };
-        let left = parts.into_iter().flatten();
-        results.extend(left.map(|item| (item.index, rest)));
-        results
+        let left = parts.into_iter();
+        answered.extend(left.map(|part| (places(part), Answers::all(rest, part.len()))));
+        answered
     }
 
     /// One request, and what its answer says.
     async fn exchange(&self, ready: &Ready, items: &[&Item], deadline: Instant) -> Answered {
         let texts: Vec<&Text> = items.iter().map(|item| &item.text).collect();
         let Some((body, limit, mut request)) = self.request(ready, &texts) else {
-            return Answered::Each(vec![AttemptResult::Unavailable; items.len()]);
+            return Answered::Each(Answers::all(AttemptResult::Unavailable, items.len()));
         };
         let headers = request.headers_mut();
         headers.insert(HEADER_WORKER, self.worker.clone());
@@ -191,7 +195,9 @@ impl SmsProvider {
         let answer = client::exchange_up_to(&self.client, request, body, deadline, limit).await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(no_answer) => return Answered::Each(vec![no_answer.result(); items.len()]),
+            Err(no_answer) => {
+                return Answered::Each(Answers::all(no_answer.result(), items.len()));
+            }
         };
         let wait = answer
             .headers
@@ -207,11 +213,13 @@ impl SmsProvider {
                 Answered::Whole(AttemptResult::Refused(Reason::InvalidContent))
             }
             Vendor::Solapi => {
-                Answered::Each(solapi::results(answer.status, &answer.body, wait, &texts))
+                Answered::Each(solapi::results(answer.status, &answer.body, wait, &texts).into())
             }
             Vendor::Twilio => {
                 let result = twilio::result(answer.status, &answer.body, wait);
-                Answered::Each(vec![result; items.len()])
+                let mut answers = Answers::all(result, items.len());
+                answers.references = vec![twilio::sid(&answer.body)];
+                Answered::Each(answers)
             }
         }
     }
@@ -343,10 +351,19 @@ impl Provider for SmsProvider {
         batch: &'a [Attempt<'a>],
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        let named = self.attempt_named(batch, deadline);
+        named.map_ok(|answers| answers.results).boxed()
+    }
+
+    fn attempt_named<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answers, TryError>> {
         async move {
             only_known(Channel::Sms, batch, |name| self.accounts.contains_key(name))?;
-            let mut results = vec![AttemptResult::Unavailable; batch.len()];
-            let groups = self.sort(batch, &mut results);
+            let mut answers = Answers::all(AttemptResult::Unavailable, batch.len());
+            let groups = self.sort(batch, &mut answers.results);
             let mut calls = Vec::new();
             for (account, items) in &groups {
                 let Some(ready) = self.accounts.get(*account) else {
@@ -356,12 +373,10 @@ impl Provider for SmsProvider {
                     calls.push(async move { self.send(ready, &items, deadline).await });
                 }
             }
-            for (index, result) in join_all(calls).await.into_iter().flatten() {
-                if let Some(slot) = results.get_mut(index) {
-                    *slot = result;
-                }
+            for (places, answered) in join_all(calls).await.into_iter().flatten() {
+                answers.place(places.into_iter(), answered);
             }
-            Ok(results)
+            Ok(answers)
         }
         .boxed()
     }

@@ -19,7 +19,7 @@ use url::form_urlencoded;
 use super::classify::{by_status, twilio, twilio_reported};
 use super::config::Account;
 use super::payload::Text;
-use crate::provider::AttemptResult;
+use crate::provider::{AttemptResult, own_id};
 use crate::reports::{NotAReport, Told};
 
 /// The key of our reference in the callback's query.
@@ -89,6 +89,13 @@ pub fn result(status: StatusCode, body: &[u8], retry_after: Option<Duration>) ->
         None => by_status(status, retry_after),
     };
     reaction.result(retry_after)
+}
+
+/// The id of a text that was taken; its reports have it, too.
+#[must_use]
+pub fn sid(body: &[u8]) -> Option<Box<str>> {
+    let answer = serde_json::from_slice::<Answer>(body).ok()?;
+    own_id(&answer.sid?)
 }
 
 /// Whether a signature was made by the auth token over a URL and a form, names in order.
@@ -206,6 +213,8 @@ mod tests {
         };
         let taken = r#"{"sid":"SM1","status":"queued","error_code":null}"#;
         assert_eq!(of(201, taken), AttemptResult::Accepted);
+        assert_eq!(sid(taken.as_bytes()).as_deref(), Some("SM1"));
+        assert_eq!(sid(b"{}"), None);
         assert_eq!(of(201, "x"), AttemptResult::Unknown);
         assert_eq!(of(201, "{}"), AttemptResult::Unknown);
         assert_eq!(
