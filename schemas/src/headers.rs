@@ -28,6 +28,16 @@ pub const UNCERTAIN: &str = "bongsu-uncertain";
 pub const PROVIDER: &str = "bongsu-provider";
 /// Which of our accounts there.
 pub const ACCOUNT: &str = "bongsu-account";
+/// On a report without our reference: its delivery's channel.
+pub const CHANNEL: &str = "bongsu-channel";
+/// On one that is final: the outcome it makes of its delivery.
+pub const OUTCOME: &str = "bongsu-outcome";
+/// The reason beside it.
+pub const REASON: &str = "bongsu-reason";
+/// What tells two reports of one notification apart.
+pub const SAID: &str = "bongsu-said";
+/// When the provider says that it happened, milliseconds since the epoch, decimal.
+pub const AT: &str = "bongsu-at";
 /// A publisher's own name, for the count of misplaced events.
 pub const CLIENT_ID: &str = "bongsu-client-id";
 /// Set by fanout on an event it moved to its right partition: the partition it came from.

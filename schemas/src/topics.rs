@@ -124,6 +124,12 @@ impl Topics {
     pub fn ledger_group(&self) -> String {
         format!("{}ledger", self.prefix)
     }
+
+    /// The group of the ledgers that map reports without our reference.
+    #[must_use]
+    pub fn mapping_group(&self) -> String {
+        format!("{}ledger.reports", self.prefix)
+    }
 }
 
 impl Default for Topics {

@@ -70,5 +70,6 @@ fn pairs(topics: &Topics, channels: &[Channel]) -> Vec<(String, String)> {
         }
     }
     out.push((topics.ledger_group(), topics.results().to_string()));
+    out.push((topics.mapping_group(), topics.reports().to_string()));
     out
 }

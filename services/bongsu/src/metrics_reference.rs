@@ -21,7 +21,7 @@ bongsu_deliveries_admitted_total = bongsu_outcomes_total + bongsu_restored_deliv
 /// The page.
 pub(crate) fn reference() -> String {
     let mut out = String::from(HEAD);
-    let sections: [(&str, &str, Vec<InstrumentDoc>); 9] = [
+    let sections: [(&str, &str, Vec<InstrumentDoc>); 10] = [
         (
             "process",
             "Every process, with whatever runs in it.",
@@ -61,6 +61,11 @@ pub(crate) fn reference() -> String {
             "ledger",
             "Status and statistics.",
             bongsu_ledger::metrics::LedgerMetrics::describe(),
+        ),
+        (
+            "reports without our reference",
+            "Mapped by the provider's own id, in the ledger.",
+            bongsu_ledger::metrics::ReportInstruments::describe(),
         ),
         (
             "hygiene",

@@ -24,7 +24,7 @@ instruments! {
         /// Answers that are no success, by their code.
         problems: Counter<u64> = "bongsu_gateway_problems" of "answers" by [code], alert "on `not_acknowledged`, `overloaded` and `internal`";
         /// Providers' reports that were kept: `delivered`, `undelivered`, `interim` (nothing final),
-        /// `unmapped` (no reference of ours) or `forged`.
+        /// `unmapped` (no reference of ours; the ledger looks for its delivery) or `forged`.
         reports: Counter<u64> = "bongsu_reports" of "reports" by [provider, result], alert "on `forged`, and on `unmapped` where every delivery carries a reference";
         /// Bodies held; the bound is `gateway.max_bytes_in_flight`.
         in_flight: Gauge<u64> = "bongsu_gateway_in_flight_bytes" of "bytes" by [], alert "near the bound";

@@ -125,6 +125,7 @@ impl Gateway {
             partitions: inner.partitions,
             provider: found.provider,
             account: &found.account,
+            channel: found.source.channel(),
             now: Timestamp(inner.clock.now_millis()),
         };
         let mut sent = Vec::with_capacity(told.len());

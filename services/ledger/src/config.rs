@@ -30,6 +30,9 @@ settings! {
         pub schema_patience: Duration = Duration::secs(30),
         /// How often the lag is measured.
         pub lag_interval: Duration = Duration::secs(5),
+        /// How long a provider's report is kept whose delivery is not known: it may come before the
+        /// outcome, and it may never be ours.
+        pub reports_kept: Duration = Duration::secs(72 * 3_600),
         /// Retiring dead addresses; see the section of its own.
         pub hygiene: HygieneSettings = HygieneSettings::default(),
     }

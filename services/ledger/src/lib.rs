@@ -3,6 +3,7 @@
 //! ```text
 //! results ─► backlog (per partition) ─► read (decode, check) ─► one transaction: receipts, offsets
 //!                                           └─► dead-letters        └─► commit to the group
+//! reports ─► those without our reference ─► by the provider's id ─► results (`reports`)
 //! ```
 //!
 //! One writer per process. The offsets that count are those in the database, moved in the
@@ -16,6 +17,7 @@ pub mod error;
 pub mod hygiene;
 pub mod metrics;
 pub mod read;
+mod reports;
 mod schemas;
 pub mod service;
 mod writer;

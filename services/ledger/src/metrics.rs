@@ -45,6 +45,34 @@ instruments! {
     }
 }
 
+instruments! {
+    /// The instruments of reports without our reference.
+    pub struct ReportInstruments in "bongsu_ledger_unmapped" {
+        /// Reports that carry a provider's own id only: `kept` until their delivery is known, then
+        /// `mapped`, or given up as `unknown` (nobody has the id) or `ambiguous` (two have it);
+        /// `not_final` and forged ones are passed over.
+        reports: Counter<u64> = "bongsu_ledger_unmapped_reports" of "reports" by [result], alert "on a steady rate of `unknown`, on any `ambiguous`";
+    }
+}
+
+/// Handles of reports without our reference, built once.
+#[derive(Debug, Clone)]
+pub struct ReportMetrics(ReportInstruments);
+
+impl ReportMetrics {
+    /// Registers the instruments.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self(ReportInstruments::new(metrics))
+    }
+
+    /// So many reports came to this.
+    pub fn reports(&self, result: &'static str, reports: usize) {
+        let label = KeyValue::new("result", result);
+        self.0.reports.add(reports as u64, &[label]);
+    }
+}
+
 /// Handles of hygiene, built once.
 #[derive(Debug, Clone)]
 pub struct HygieneMetrics(HygieneInstruments);

@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::error::LedgerError;
 use crate::hygiene::{Hygiene, Known};
 use crate::metrics::{HygieneMetrics, LedgerMetrics};
+use crate::reports::Mapper;
 use crate::schemas::Schemas;
 use crate::writer::{Beneath, Writer};
 
@@ -20,7 +21,7 @@ use crate::writer::{Beneath, Writer};
 pub(crate) const SERVICE: &str = "ledger";
 
 /// Dead letters are few: no need to wait for company.
-const LINGER: Duration = Duration::from_millis(5);
+pub(crate) const LINGER: Duration = Duration::from_millis(5);
 
 /// What the ledger works with.
 #[derive(Clone)]
@@ -85,14 +86,7 @@ pub async fn run(
     );
     let mut watch = Tasks::new();
     let hygiene = hygiene.map(|(hygiene, follower)| {
-        let (known, store) = (Arc::clone(&hygiene.known), Arc::clone(&resources.store));
-        watch.spawn("suppressions", async move {
-            tokio::select! {
-                () = follower.follow() => {}
-                () = known.keep(store) => {}
-            }
-            Ok::<(), std::convert::Infallible>(())
-        });
+        keep_suppressions(&mut watch, &hygiene, follower, Arc::clone(&resources.store));
         hygiene
     });
     let beneath = Beneath {
@@ -103,20 +97,44 @@ pub async fn run(
         settings: settings.clone(),
         resources: resources.clone(),
     };
+    let mut mapping = Tasks::new();
+    if let Some(mapper) = Mapper::join(&settings, &resources).await? {
+        mapping.spawn("reports", mapper.run(shutdown.clone()));
+    }
     watch.spawn("ledger lag", async move {
         watch_lag(resources, metrics, settings.lag_interval.0).await;
         Ok::<(), std::convert::Infallible>(())
     });
     let writer = Writer::new(beneath, schemas, consumer);
     tokio::select! {
-        // Neither is polled again after the other has ended.
+        // None is polled again after another has ended.
         biased;
-        ended = writer.run(shutdown) => ended,
-        died = watch.next() => match died {
+        ended = writer.run(shutdown) => ended?,
+        died = watch.next() => return match died {
             Some(Err(died)) => Err(died.into()),
             Some(Ok(_)) | None => Ok(()),
         },
+        // One that has left its group at the end is waited for below.
+        Some(Err(died)) = mapping.next() => return Err(died.into()),
     }
+    Ok(mapping.join().await?)
+}
+
+/// Follows the topic of suppressions, and keeps its table in the store.
+fn keep_suppressions(
+    watch: &mut Tasks,
+    hygiene: &Hygiene,
+    follower: TableFollower,
+    store: Arc<dyn LedgerStore>,
+) {
+    let known = Arc::clone(&hygiene.known);
+    watch.spawn("suppressions", async move {
+        tokio::select! {
+            () = follower.follow() => {}
+            () = known.keep(store) => {}
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
 }
 
 /// Hygiene with the topic read whole, and who follows it; none when there is no such topic.

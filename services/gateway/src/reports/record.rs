@@ -2,7 +2,7 @@
 
 use bongsu_channels::reports::Told;
 use bongsu_domain::reference::NotOurs;
-use bongsu_domain::{Reference, Settled, Timestamp, partition_of};
+use bongsu_domain::{Channel, Reference, Settled, Timestamp, partition_of};
 use bongsu_schemas::convert::{Report, report_receipt};
 use bongsu_schemas::{Codec, EncodeError, Topics, headers};
 use bongsu_stream::port::{Headers, Outgoing};
@@ -18,6 +18,8 @@ pub(crate) struct Place<'a> {
     pub(crate) partitions: i32,
     pub(crate) provider: &'static str,
     pub(crate) account: &'a str,
+    /// The channel they are about.
+    pub(crate) channel: Channel,
     pub(crate) now: Timestamp,
 }
 
@@ -33,7 +35,7 @@ impl Place<'_> {
         match told.reference {
             // Made when there were more partitions: nobody's, as far as this installation goes.
             Ok(reference) if reference.partition >= self.partitions => {
-                Ok((Some(self.unmapped(told)), "unmapped"))
+                Ok((Some(self.apart(told)), "unmapped"))
             }
             Ok(reference) => match told.verdict {
                 None => Ok((None, "interim")),
@@ -44,7 +46,7 @@ impl Place<'_> {
                 }
             },
             Err(NotOurs::Foreign) => Ok((Some(self.unmapped(told)), "unmapped")),
-            Err(NotOurs::Forged) => Ok((Some(self.unmapped(told)), "forged")),
+            Err(NotOurs::Forged) => Ok((Some(self.apart(told)), "forged")),
         }
     }
 
@@ -56,7 +58,6 @@ impl Place<'_> {
         reference: Reference,
         settled: Settled,
     ) -> Result<Outgoing, EncodeError> {
-        let at = told.at.filter(|at| at.0 <= self.now.0 + AHEAD_MS);
         let topic = self.topics.deliveries(reference.channel, reference.class);
         let receipt = report_receipt(&Report {
             reference,
@@ -64,7 +65,7 @@ impl Place<'_> {
             account: self.account,
             key: &told.key,
             said: &told.said,
-            at: at.unwrap_or(self.now),
+            at: self.moment(told),
             topic: &topic,
         });
         Ok(Outgoing {
@@ -78,8 +79,31 @@ impl Place<'_> {
         })
     }
 
-    /// As it came, beside who said it.
+    /// What is not ours, with what the ledger needs to find its delivery by the provider's id. What is
+    /// not final, or cannot be believed, lacks it.
     fn unmapped(&self, told: &Told) -> Outgoing {
+        let mut record = self.apart(told);
+        if let Some((outcome, reason)) = told.verdict {
+            let at = self.moment(told).0.to_string();
+            record.headers = record
+                .headers
+                .with(headers::CHANNEL, self.channel.as_str())
+                .with(headers::OUTCOME, outcome.as_str())
+                .with(headers::REASON, reason.as_str())
+                .with(headers::SAID, told.said.clone())
+                .with(headers::AT, at);
+        }
+        record
+    }
+
+    /// When it happened: the provider's word, unless that lies too far ahead.
+    fn moment(&self, told: &Told) -> Timestamp {
+        let at = told.at.filter(|at| at.0 <= self.now.0 + AHEAD_MS);
+        at.unwrap_or(self.now)
+    }
+
+    /// As it came, beside who said it.
+    fn apart(&self, told: &Told) -> Outgoing {
         Outgoing {
             topic: self.topics.reports(),
             partition: partition_of(told.key.as_bytes(), self.partitions),
@@ -120,6 +144,7 @@ mod tests {
             partitions: 4,
             provider: "bizgo",
             account: "main",
+            channel: Channel::AlimTalk,
             now: Timestamp(100),
         };
         place.record(told).unwrap()
@@ -176,6 +201,17 @@ mod tests {
         );
         assert_eq!(at(&told(Err(NotOurs::Forged))), (reports.clone(), "forged"));
         assert_eq!(at(&told(reference(4))), (reports, "unmapped"));
+        // Only what may be believed and is final says what the ledger maps it by.
+        let outcome = |told: &Told| {
+            let sent = record(told).0.unwrap();
+            sent.headers.text(headers::OUTCOME).map(str::to_owned)
+        };
+        let mut foreign = told(Err(NotOurs::Foreign));
+        assert_eq!(outcome(&foreign).as_deref(), Some("delivered"));
+        foreign.verdict = None;
+        assert_eq!(outcome(&foreign), None);
+        assert_eq!(outcome(&told(Err(NotOurs::Forged))), None);
+        assert_eq!(outcome(&told(reference(4))), None);
         let mut interim = told(reference(1));
         interim.verdict = None;
         assert_eq!(at(&interim), (None, "interim"));

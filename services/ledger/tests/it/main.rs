@@ -6,5 +6,6 @@ mod hygiene;
 mod kafka;
 mod local;
 mod rebalance;
+mod reports;
 mod trouble;
 mod world;

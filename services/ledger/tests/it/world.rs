@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 pub(crate) const PARTITIONS: i32 = 4;
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-const AT: i64 = 1_760_000_040_000;
+pub(crate) const AT: i64 = 1_760_000_040_000;
 
 /// Everything a ledger meets.
 pub(crate) struct World {
@@ -168,10 +168,11 @@ impl World {
 }
 
 impl Ledger {
-    fn start(resources: Resources) -> Self {
+    pub(crate) fn start(resources: Resources) -> Self {
         let settings = Settings {
             batch_records: 50,
             backlog_records: 100,
+            reports_kept: bongsu_runtime::Duration::secs(60),
             ..Settings::default()
         };
         let (health, metrics) = (resources.health.clone(), resources.metrics.clone());
