@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::{self, Config, Service};
 use crate::dev::DevArgs;
 use crate::error::Usage;
+use crate::fcm::FcmCommand;
 use crate::output::say;
 use crate::publish::PublishArgs;
 use crate::simulate::SimulateArgs;
@@ -18,8 +19,8 @@ use crate::stops::{StartArgs, StopArgs, StopsArgs};
 use crate::suppressions::SuppressionsCommand;
 use crate::watch::WatchArgs;
 use crate::{
-    compose, dev, lag, metrics_reference, publish, registry, run, simulate, stops, suppressions,
-    topics, watch,
+    compose, dev, fcm, lag, metrics_reference, publish, registry, run, simulate, stops,
+    suppressions, topics, watch,
 };
 
 /// Kafka-native notification delivery: order per sender, no loss, a stated bound on duplicates.
@@ -72,6 +73,9 @@ enum Command {
     /// What is not sent to: list, add, remove, and take back what was retired by mistake.
     #[command(subcommand)]
     Suppressions(SuppressionsCommand),
+    /// What FCM keeps beside deliveries: subscriptions to topics.
+    #[command(subcommand)]
+    Fcm(FcmCommand),
     /// What waits, per consumer group.
     ///
     /// For `dispatch`, one per partition may be the marker of a transaction, which waits for nothing.
@@ -144,6 +148,7 @@ impl CommandLine {
             | Command::Start(_)
             | Command::Stops(_)
             | Command::Suppressions(_)
+            | Command::Fcm(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_)
@@ -179,6 +184,7 @@ impl CommandLine {
             | Command::Start(_)
             | Command::Stops(_)
             | Command::Suppressions(_)
+            | Command::Fcm(_)
             | Command::Lag
             | Command::Config { .. }
             | Command::Simulate(_) => None,
@@ -224,6 +230,7 @@ impl CommandLine {
                 };
                 suppressions::run(&place, command, json).await
             }
+            Command::Fcm(command) => Box::pin(fcm::run(&config, command, json)).await,
             Command::Stops(args) => {
                 stops::stops(&*compose::connect(&config)?, &names, args, json).await
             }

@@ -6,6 +6,7 @@ mod config;
 mod credentials;
 mod dev;
 mod error;
+mod fcm;
 mod lag;
 mod metrics_reference;
 mod ops;

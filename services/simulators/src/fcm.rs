@@ -11,7 +11,9 @@ mod oauth;
 mod plan;
 mod quota;
 mod refusal;
+mod topics;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -27,7 +29,7 @@ use crate::recorder::Arrived;
 use crate::server::{Answer, Question, Twin, header, plain};
 use crate::simulators::{Running, SimulatorError};
 use crate::streams::StreamCounts;
-use crate::words::Words;
+use crate::words::{Words, status_and_rest};
 
 pub use account::Account;
 use message::Checked;
@@ -37,6 +39,7 @@ use oauth::Tokens;
 pub use plan::Plan;
 use quota::Quotas;
 use refusal::Refusal;
+use topics::Topics;
 
 /// Requests of one connection at a time. [R: pushiko; firebase-admin-node 2943]
 const STREAMS: u32 = 100;
@@ -60,6 +63,7 @@ pub(crate) struct Fcm {
     tokens: Mutex<Tokens>,
     quotas: Mutex<Quotas>,
     words: Words,
+    topics: Mutex<Topics>,
     streams: Arc<StreamCounts>,
 }
 
@@ -72,6 +76,7 @@ impl Fcm {
             tokens: Mutex::default(),
             quotas: Mutex::default(),
             words: Words::default(),
+            topics: Mutex::default(),
             streams: Arc::default(),
         })
     }
@@ -96,6 +101,29 @@ impl Fcm {
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics(&self) -> MutexGuard<'_, Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A change of subscriptions.
+    fn subscribe(&self, change: topics::Change, parts: &Parts, body: &[u8], now_ms: u64) -> Answer {
+        let authorization = header(parts, "authorization");
+        if header(parts, "access_token_auth") != "true"
+            || self.tokens().judge(authorization, now_ms).is_err()
+        {
+            return plain(StatusCode::UNAUTHORIZED);
+        }
+        let plan = self.plan();
+        let (status, word) = status_and_rest(&plan.topics_answer).unwrap_or_default();
+        if let Ok(status) = StatusCode::from_u16(status) {
+            return json_of(status, &json!({"error": word}));
+        }
+        match self.topics().change(change, body, &self.words) {
+            Ok(answer) => json_of(StatusCode::OK, &answer),
+            Err(word) => json_of(StatusCode::BAD_REQUEST, &json!({"error": word})),
+        }
     }
 
     /// What Google would answer to a message.
@@ -133,7 +161,9 @@ fn project_of(path: &str) -> Option<&str> {
 impl Twin for Fcm {
     fn serves(&self, parts: &Parts) -> bool {
         let path = parts.uri.path();
-        parts.method == Method::POST && (path == "/token" || project_of(path).is_some())
+        let is_known =
+            path == "/token" || topics::change_of(path).is_some() || project_of(path).is_some();
+        parts.method == Method::POST && is_known
     }
 
     fn streams(&self) -> u32 {
@@ -149,7 +179,8 @@ impl Twin for Fcm {
     }
 
     fn identify(&self, parts: &Parts, body: &[u8], record: &mut dyn FnMut(&Arrived<'_>)) {
-        if parts.uri.path() == "/token" {
+        let path = parts.uri.path();
+        if path == "/token" || topics::change_of(path).is_some() {
             return;
         }
         let identity = message::Identity::read(body);
@@ -164,7 +195,10 @@ impl Twin for Fcm {
         });
     }
 
-    fn unrecorded(&self, _parts: &Parts, body: &[u8], now_us: u64) -> Answer {
+    fn unrecorded(&self, parts: &Parts, body: &[u8], now_us: u64) -> Answer {
+        if let Some(change) = topics::change_of(parts.uri.path()) {
+            return self.subscribe(change, parts, body, now_us / 1_000);
+        }
         let plan = self.plan();
         self.tokens()
             .grant(body, &self.account, &plan, now_us / 1_000)
@@ -202,6 +236,7 @@ impl Twin for Fcm {
                 }
             }
             (&Method::GET, "/_sim/fcm/service-account") => text(StatusCode::OK, &self.account.file),
+            (&Method::GET, "/_sim/fcm/topics") => json_of(StatusCode::OK, &self.topics().counts()),
             (&Method::GET, "/_sim/fcm/waiting") => {
                 let quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
                 json_of(StatusCode::OK, &quotas.waiting())
@@ -213,7 +248,7 @@ impl Twin for Fcm {
             _ => text(
                 StatusCode::NOT_FOUND,
                 "known: GET /_sim/fcm, GET|PUT /_sim/fcm/plan, GET /_sim/fcm/service-account, \
-                 GET /_sim/fcm/waiting, POST /_sim/fcm/revoke",
+                 GET /_sim/fcm/topics, GET /_sim/fcm/waiting, POST /_sim/fcm/revoke",
             ),
         })
     }
@@ -241,6 +276,12 @@ impl Running {
         let none = || SimulatorError::Faults("is for the fcm simulator only".to_owned());
         let fcm = self.twin::<Fcm>().ok_or_else(none)?;
         fcm.set_plan(plan).map_err(SimulatorError::Faults)
+    }
+
+    /// Subscribers by topic.
+    #[must_use]
+    pub fn fcm_topics(&self) -> Option<BTreeMap<String, usize>> {
+        Some(self.twin::<Fcm>()?.topics().counts())
     }
 
     /// Makes every access token of it invalid from now on.

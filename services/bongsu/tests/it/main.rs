@@ -11,6 +11,7 @@ mod channels;
 mod clients;
 mod commands;
 mod dev;
+mod fcm;
 mod hygiene_on_kafka;
 mod pipeline_on_kafka;
 mod registry;

@@ -6,5 +6,6 @@ pub mod payload;
 mod provider;
 pub mod service_account;
 pub mod token;
+pub mod topics;
 
 pub use provider::FcmProvider;

@@ -22,6 +22,8 @@ pub struct Plan {
     pub device_per_hour: u64,
     /// Messages to one topic or condition in a minute; Google names no number. (M: from memory)
     pub topic_per_minute: u64,
+    /// What changes of subscriptions are answered, as `token_answer`; nothing when empty.
+    pub topics_answer: String,
     /// Seconds in `Retry-After` of a 429; none when 0.
     pub quota_retry_after_s: u64,
 }
@@ -36,6 +38,7 @@ impl Default for Plan {
             device_per_minute: 240,
             device_per_hour: 5_000,
             topic_per_minute: 0,
+            topics_answer: String::new(),
             quota_retry_after_s: 0,
         }
     }
@@ -47,9 +50,13 @@ impl Plan {
     /// # Errors
     /// The first fault, naming its field.
     pub fn validate(&self) -> Result<(), String> {
-        let answer = self.token_answer.as_str();
-        if !answer.is_empty() && crate::words::status_and_rest(answer).is_none() {
-            return Err("token_answer must begin with a status".to_owned());
+        for (field, answer) in [
+            ("token_answer", &self.token_answer),
+            ("topics_answer", &self.topics_answer),
+        ] {
+            if !answer.is_empty() && crate::words::status_and_rest(answer).is_none() {
+                return Err(format!("{field} must begin with a status"));
+            }
         }
         if self.token_life_s == 0 {
             return Err("token_life_s must be at least 1".to_owned());

@@ -18,6 +18,8 @@ use crate::settings::{HttpAccount, HttpSettings, Section};
 
 /// Where FCM lives. [R: discovery document, 2026-08]
 pub const ENDPOINT: &str = "https://fcm.googleapis.com";
+/// Where subscriptions to topics are kept. [M: from memory, as Google's own SDKs call it]
+pub const TOPICS_ENDPOINT: &str = "https://iid.googleapis.com";
 /// Requests at a time on one connection; more end it. [R: pushiko; firebase-admin-node 2943]
 pub const STREAMS: usize = 100;
 /// The most connections of one account in one process: 25,000 a second at 300 ms each, in 100
@@ -36,6 +38,9 @@ bongsu_runtime::settings! {
         pub endpoint: String = ENDPOINT.to_owned(),
         /// Where access tokens are fetched; empty for what the file says.
         pub token_endpoint: String = String::new(),
+        /// Scheme, host and port of the service that keeps who subscribed to a topic
+        /// (`bongsu fcm topics`). Always `https`.
+        pub topics_endpoint: String = TOPICS_ENDPOINT.to_owned(),
         /// The most connections of this account in one process, 1 to 100. The next one is opened when
         /// one is half full.
         pub connections: usize = 4,
@@ -64,23 +69,34 @@ fn fault(key: &'static str, message: impl Into<String>) -> AccountFault {
     }
 }
 
+fn origin(key: &'static str, text: &str) -> Result<Url, AccountFault> {
+    // The operator writes it, so private hosts are fine.
+    let url = check_url(text, true).map_err(|e| fault(key, e.to_string()))?;
+    if url.scheme() != "https" {
+        return Err(fault(key, "is not https; FCM is never called without TLS"));
+    }
+    if url.path() != "/" || url.query().is_some() {
+        let message = "has a path; write scheme, host and port only";
+        return Err(fault(key, message));
+    }
+    Ok(url)
+}
+
 impl Account {
     /// Where messages go.
     ///
     /// # Errors
     /// [`AccountFault`] about `endpoint`.
     pub fn url(&self) -> Result<Url, AccountFault> {
-        // The operator writes it, so private hosts are fine.
-        let url = check_url(&self.endpoint, true).map_err(|e| fault("endpoint", e.to_string()))?;
-        if url.scheme() != "https" {
-            let message = "is not https; FCM is never called without TLS";
-            return Err(fault("endpoint", message));
-        }
-        if url.path() != "/" || url.query().is_some() {
-            let message = "has a path; write scheme, host and port only";
-            return Err(fault("endpoint", message));
-        }
-        Ok(url)
+        origin("endpoint", &self.endpoint)
+    }
+
+    /// Where subscriptions to topics are changed.
+    ///
+    /// # Errors
+    /// [`AccountFault`] about `topics_endpoint`.
+    pub fn topics_url(&self) -> Result<Url, AccountFault> {
+        origin("topics_endpoint", &self.topics_endpoint)
     }
 
     /// The service account.
@@ -129,6 +145,7 @@ impl Account {
 
     fn faults(&self) -> Vec<AccountFault> {
         let mut faults: Vec<_> = self.url().err().into_iter().collect();
+        faults.extend(self.topics_url().err());
         match self.credential() {
             Err(fault) => faults.push(fault),
             Ok(account) => {
@@ -202,6 +219,8 @@ mod tests {
         assert_eq!(change(plain), ["a.endpoint"]);
         let path = |a: &mut Account| a.endpoint = "https://localhost/v1".into();
         assert_eq!(change(path), ["a.endpoint"]);
+        let topics = |a: &mut Account| a.topics_endpoint = "https://localhost/v1".into();
+        assert_eq!(change(topics), ["a.topics_endpoint"]);
         let ftp = |a: &mut Account| a.token_endpoint = "ftp://x".into();
         assert_eq!(change(ftp), ["a.token_endpoint"]);
         assert_eq!(change(|a| a.project = "a b".into()), ["a.project"]);

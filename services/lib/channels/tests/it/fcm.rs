@@ -80,7 +80,7 @@ pub(crate) fn account(settings: &mut Settings, base: &str) {
     settings.fcm.accounts.insert("test".into(), account);
 }
 
-fn settings_for(twin: &Running) -> HttpSettings<Account> {
+pub(crate) fn settings_for(twin: &Running) -> HttpSettings<Account> {
     // Kept on disk for as long as the process runs.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), twin.authority()).unwrap();
@@ -89,6 +89,7 @@ fn settings_for(twin: &Running) -> HttpSettings<Account> {
     settings.client.ca_file = Some(ca_file);
     let account = Account {
         endpoint: twin.tls_url(),
+        topics_endpoint: twin.tls_url(),
         token_endpoint: format!("{}/token", twin.url()),
         service_account: Secret::new(twin.service_account().unwrap().file.clone()),
         ..Account::default()

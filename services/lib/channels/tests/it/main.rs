@@ -13,6 +13,7 @@ mod discord;
 mod discord_twin;
 mod email;
 mod fcm;
+mod fcm_topics;
 mod garbage;
 mod http2;
 mod server;
