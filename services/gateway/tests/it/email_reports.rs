@@ -26,11 +26,15 @@ use crate::world::{PARTITIONS, World, settings};
 
 const SOON: Duration = Duration::from_secs(60);
 const SECRET: &str = "a secret of the mailbox";
-/// Mails; every third bounces.
+/// Mails; every third bounces, and of every seven one of the others is complained of.
 const MAILS: usize = 60;
 
 fn bounces(i: usize) -> bool {
     i.is_multiple_of(3)
+}
+
+fn complained(i: usize) -> bool {
+    !bounces(i) && i.is_multiple_of(7)
 }
 
 fn partition(i: usize) -> i32 {
@@ -40,7 +44,11 @@ fn partition(i: usize) -> i32 {
 fn delivery(i: usize) -> Delivery {
     let id = AddressId(format!("a-{i}"));
     let event_id = format!("e-{i}");
-    let name = if bounces(i) { "gone" } else { "ann" };
+    let name = match (bounces(i), complained(i)) {
+        (true, _) => "gone",
+        (false, true) => "angry",
+        (false, false) => "ann",
+    };
     Delivery {
         id: DeliveryId::derive(DeliveryParts {
             sender: "shop-1",
@@ -121,15 +129,18 @@ async fn send(channels: &Channels, deliveries: &[Delivery]) {
 }
 
 #[tokio::test]
-async fn bounces_find_their_deliveries() {
+async fn bounces_and_complaints_find_their_deliveries() {
     let twins = Simulators::start(Twins::of(&[Kind::Email])).await.unwrap();
     let address = free_address();
-    let gone = Scripted {
-        bounce: "failed 5.1.1".into(),
+    let reported = |said: &str| Scripted {
+        bounce: said.into(),
         ..Scripted::default()
     };
     let plan = Plan {
-        recipients: BTreeMap::from([("gone".to_owned(), gone)]),
+        recipients: BTreeMap::from([
+            ("gone".to_owned(), reported("failed 5.1.1")),
+            ("angry".to_owned(), reported("complaint abuse")),
+        ]),
         bounce_url: format!("http://{address}/v1/reports/email/main"),
         bounce_secret: SECRET.into(),
         ..Plan::default()
@@ -149,9 +160,10 @@ async fn bounces_find_their_deliveries() {
     let deliveries: Vec<Delivery> = (0..MAILS).map(delivery).collect();
     send(&channels, &deliveries).await;
 
-    let expected = (0..MAILS).filter(|i| bounces(*i)).count();
+    let reported = |i: &usize| bounces(*i) || complained(*i);
+    let expected = (0..MAILS).filter(reported).count();
     let kept = async || records(world.cluster.as_ref(), &world.topics.results()).await;
-    wait_until(SOON, "a receipt for every bounce", || async {
+    wait_until(SOON, "a receipt for every bounce and complaint", || async {
         kept().await.len() == expected
     })
     .await;
@@ -161,16 +173,17 @@ async fn bounces_find_their_deliveries() {
             .iter()
             .position(|d| Some(d.id.to_string()) == receipt.delivery_id)
             .unwrap();
-        assert!(bounces(i));
         assert_eq!(record.partition, partition(i));
-        assert_eq!(
-            (receipt.kind.as_str(), receipt.outcome.as_str()),
-            ("report", "undelivered")
-        );
-        assert_eq!(receipt.reason.as_str(), "invalid_address");
+        let said = match (bounces(i), complained(i)) {
+            (true, false) => ("report", "undelivered", "invalid_address"),
+            (false, true) => ("report", "delivered", "complained"),
+            other => panic!("{i}: {other:?}"),
+        };
+        let (kind, outcome) = (receipt.kind.as_str(), receipt.outcome.as_str());
+        assert_eq!((kind, outcome, receipt.reason.as_str()), said);
     }
     let apart = records(world.cluster.as_ref(), &world.topics.reports()).await;
-    assert_eq!(apart.len(), 0, "every bounce was mapped");
+    assert_eq!(apart.len(), 0, "every one was mapped");
     gateway.end().await;
 }
 

@@ -1,4 +1,5 @@
-//! Bounces: made as a relay makes them (RFC 3464), and posted as a mailbox's script would.
+//! Bounces, made as a relay makes them (RFC 3464), and complaints, as a mailbox provider does (RFC 5965);
+//! posted as a mailbox's script would.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(super) struct Made<'a> {
     pub(super) from_parameters: &'a str,
     pub(super) to_parameters: &'a str,
     pub(super) recipient: &'a str,
-    /// `failed 5.1.1`.
+    /// `failed 5.1.1`, or `complaint abuse`.
     pub(super) said: &'a str,
     /// The mail.
     pub(super) data: &'a str,
@@ -38,6 +39,9 @@ impl Made<'_> {
     /// The mail; `None` when the sender does not want it. [R: RFC 3461, 4.1]
     pub(super) fn mail(&self) -> Option<String> {
         let (action, status) = self.said.split_once(' ')?;
+        if action == "complaint" {
+            return Some(self.complaint(status));
+        }
         let wanted = match action {
             "failed" => "FAILURE",
             "delayed" => "DELAY",
@@ -74,6 +78,35 @@ impl Made<'_> {
             length = self.data.len(),
             recipient = self.recipient,
         ))
+    }
+}
+
+impl Made<'_> {
+    /// A feedback report: who complained is blacked out, as most providers do.
+    fn complaint(&self, kind: &str) -> String {
+        let headers = self.data.split_once("\r\n\r\n").unwrap_or_default().0;
+        let returned: String = headers
+            .split_inclusive("\r\n")
+            .filter(|line| !line.to_ascii_lowercase().starts_with("to:"))
+            .collect();
+        format!(
+            "From: <abusedesk@mailbox.example>\r\n\
+             To: <complaints@example.com>\r\n\
+             Subject: FW: complaint\r\n\
+             Message-ID: <complaint.{length}@mailbox.example>\r\n\
+             MIME-Version: 1.0\r\n\
+             Content-Type: multipart/report; report-type=feedback-report;\r\n\
+             \tboundary=\"=_complaint\"\r\n\r\n\
+             --=_complaint\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n\
+             This is a complaint about a mail that came from you.\r\n\
+             --=_complaint\r\nContent-Type: message/feedback-report\r\n\r\n\
+             Feedback-Type: {kind}\r\nUser-Agent: bongsu-twin/1\r\nVersion: 1\r\n\
+             Original-Mail-From: <{from}>\r\n\r\n\
+             --=_complaint\r\nContent-Type: text/rfc822-headers\r\n\r\n\
+             {returned}\r\n\r\n--=_complaint--\r\n",
+            length = self.data.len(),
+            from = self.to,
+        )
     }
 }
 
@@ -128,6 +161,25 @@ async fn post(client: &Client, bounce: &Bounce) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_names_the_return_path_and_nobody() {
+        let made = Made {
+            to: "bounces+x@example.com",
+            from_parameters: "",
+            to_parameters: "NOTIFY=NEVER",
+            recipient: "ann@example.net",
+            said: "complaint abuse",
+            data: "Subject: x\r\nTo: ann@example.net\r\n\r\nbody",
+        };
+        let mail = made.mail().unwrap();
+        assert!(mail.contains("Feedback-Type: abuse\r\n"));
+        assert!(mail.contains("Original-Mail-From: <bounces+x@example.com>\r\n"));
+        assert!(
+            mail.contains("Subject: x\r\n") && !mail.contains("ann@"),
+            "{mail}"
+        );
+    }
 
     #[test]
     fn a_bounce_is_made_when_it_is_wanted() {

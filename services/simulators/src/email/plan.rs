@@ -48,7 +48,8 @@ pub struct Scripted {
     pub reply: String,
     /// What is done.
     pub then: Then,
-    /// The mail is taken, and reported so later: an action of RFC 3464 and a status, `failed 5.1.1`.
+    /// The mail is taken, and reported so later: an action of RFC 3464 and a status, `failed 5.1.1`; or
+    /// its reader complains: `complaint abuse`, a type of RFC 5965.
     pub bounce: String,
 }
 
@@ -133,7 +134,10 @@ impl Plan {
             if !scripted.bounce.is_empty() {
                 let (action, status) = scripted.bounce.split_once(' ').unwrap_or_default();
                 if action.is_empty() || status.is_empty() {
-                    return Err("bounce must be an action and a status: failed 5.1.1".to_owned());
+                    return Err(
+                        "bounce must be an action and a status, failed 5.1.1, or complaint abuse"
+                            .to_owned(),
+                    );
                 }
             } else if says && (!clean || code.is_none_or(|c| !(200..=599).contains(&c))) {
                 return Err(format!(

@@ -175,6 +175,7 @@ const REPORTS: &[&[u8]] = &[
     br#"[{"messageId":"M1","groupId":"G1","statusCode":"4000","to":"01012345678","customFields":{"ref":"b1.sms.bulk.1.00000000000000000000000000000007.2ca463fcf379745f"},"dateReported":"2025-10-09T08:53:20.000Z"}]"#,
     b"MessageSid=SM1&SmsSid=SM1&MessageStatus=undelivered&ErrorCode=30003&To=%2B821012345678",
     b"To: <bounces+qaaaahyaaaaaaaaaaaaaaaaaaaaaaaah4xhg42dj7q3uhx@example.com>\r\nMessage-ID: <b@r>\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"x\"\r\n\r\n--x\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; r\r\nOriginal-Envelope-Id: b1.x\r\n\r\nFinal-Recipient: rfc822; a@b\r\nAction: failed\r\nStatus: 5.1.1\r\nLast-Attempt-Date: Thu, 09 Oct 2025 08:53:20 +0000\r\n\r\n--x\r\nContent-Type: text/rfc822-headers\r\n\r\nX-Bongsu-Reference: b1.x\r\n\r\n--x--\r\n",
+    b"To: <complaints@example.com>\r\nMessage-ID: <c@r>\r\nDate: Thu, 09 Oct 2025 08:53:20 +0000\r\nContent-Type: multipart/report; report-type=feedback-report;\r\n\tboundary=\"x\"\r\n\r\n--x\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: u/1\r\nVersion: 1\r\nOriginal-Mail-From: <bounces+qaaaahyaaaaaaaaaaaaaaaaaaaaaaaah4xhg42dj7q3uhx@example.com>\r\n\r\n--x\r\nContent-Type: text/rfc822-headers\r\n\r\nX-Bongsu-Reference: b1.x\r\n\r\n--x--\r\n",
 ];
 
 /// The bodies of callbacks, by every provider's reader: what has no valid check sum is never taken for

@@ -1,10 +1,13 @@
-//! Bounces: delivery status notifications (RFC 3464) as they arrive in the mailbox of the return path.
+//! Bounces and complaints: delivery status notifications (RFC 3464) as they arrive in the mailbox of
+//! the return path, feedback reports (RFC 5965) as they arrive where mailbox providers were told to.
 //!
 //! The mailbox's server (or a small script at it) posts each mail as it is to
-//! `POST /v1/reports/email/{account}`. A bounce finds its delivery by the return path it was sent to,
-//! else by the envelope id the relay gives back, else by our header in the returned mail; all three
-//! hold our reference with its mac, so a forged bounce settles nothing. Bounded by the gateway's limit
-//! of a body; at most `PARTS` parts and `RECIPIENTS` recipients are looked at.
+//! `POST /v1/reports/email/{account}`. It finds its delivery by the return path (a bounce was sent to
+//! it, a complaint names it), else by the envelope id, else by our header in the returned mail; all
+//! three hold our reference with its mac, so a forged one settles nothing. Bounded by the gateway's
+//! limit of a body; at most `PARTS` parts and `RECIPIENTS` recipients are looked at.
+
+mod complaint;
 
 use std::time::Duration;
 
@@ -13,10 +16,11 @@ use bongsu_domain::reference::NotOurs;
 use bongsu_domain::{Channel, Outcome, Reason, Reference, ReferenceKey, Timestamp};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use mail_parser::{DateTime, Message, MessageParser, MimeHeaders as _};
+use mail_parser::{DateTime, Message, MessageParser, MessagePart, MimeHeaders as _};
 use reqwest::header::AUTHORIZATION;
 use tokio::time::Instant;
 
+use self::complaint::Complaint;
 use super::classify::{Enhanced, bounced};
 use super::config::Account;
 use super::payload::REFERENCE_HEADER;
@@ -64,8 +68,14 @@ impl Source {
         }))
     }
 
-    /// The delivery a bounce is about.
-    fn reference(&self, mail: &Message<'_>, status: &Status) -> Result<Reference, NotOurs> {
+    /// The delivery a mail is about, by return paths and an envelope id it names, or by the mail that
+    /// comes back in it.
+    fn reference<'a>(
+        &self,
+        mail: &Message<'_>,
+        paths: impl Iterator<Item = &'a str>,
+        envelope_id: Option<&str>,
+    ) -> Result<Reference, NotOurs> {
         let mut worst = NotOurs::Foreign;
         let mut keep = |read: Result<Reference, NotOurs>| match read {
             Ok(reference) if reference.channel == Channel::Email => Some(reference),
@@ -75,19 +85,15 @@ impl Source {
                 None
             }
         };
-        for name in SENT_TO {
-            for (known, value) in mail.headers_raw() {
-                let tokens = value.split(|c: char| c.is_whitespace() || "<>,;\"".contains(c));
-                for token in tokens.filter_map(verp::token_of) {
-                    if known.eq_ignore_ascii_case(name)
-                        && let Some(found) = keep(verp::read(&self.references, token))
-                    {
-                        return Ok(found);
-                    }
+        for path in paths {
+            let words = path.split(|c: char| c.is_whitespace() || "<>,;\"".contains(c));
+            for token in words.filter_map(verp::token_of) {
+                if let Some(found) = keep(verp::read(&self.references, token)) {
+                    return Ok(found);
                 }
             }
         }
-        let given = status.envelope_id.as_deref().map(xtext);
+        let given = envelope_id.map(xtext);
         if let Some(found) = given.and_then(|id| keep(self.references.read(&id))) {
             return Ok(found);
         }
@@ -96,6 +102,87 @@ impl Source {
             .and_then(|text| keep(self.references.read(&text)))
             .ok_or(worst)
     }
+
+    /// A bounce: one report for each recipient it tells of.
+    fn bounce(
+        &self,
+        mail: &Message<'_>,
+        part: &MessagePart<'_>,
+        body: &[u8],
+    ) -> Result<Vec<Told>, NotAReport> {
+        let status = Status::parse(&String::from_utf8_lossy(part.contents()));
+        if status.said.is_empty() {
+            let why = "its message/delivery-status names no Action";
+            return Err(NotAReport(why.to_owned()));
+        }
+        let reference = self.reference(mail, sent_to(mail), status.envelope_id.as_deref());
+        let key = key_of(mail, &reference);
+        let said = status.said.iter().map(|said| Told {
+            key: key.clone(),
+            said: format!("{}/{}", said.action, said.status),
+            reference,
+            verdict: verdict(said),
+            at: said.at,
+            raw: body.to_vec(),
+        });
+        Ok(said.collect())
+    }
+
+    /// A complaint.
+    fn complaint(
+        &self,
+        mail: &Message<'_>,
+        part: &MessagePart<'_>,
+        body: &[u8],
+    ) -> Result<Vec<Told>, NotAReport> {
+        let read = Complaint::parse(&String::from_utf8_lossy(part.contents()));
+        let complaint = read.map_err(|why| NotAReport(why.to_owned()))?;
+        let paths = complaint.mail_from.as_deref().into_iter();
+        let paths = paths.chain(sent_to(mail));
+        let reference = self.reference(mail, paths, complaint.envelope_id.as_deref());
+        Ok(vec![Told {
+            key: key_of(mail, &reference),
+            said: format!("complaint/{}", complaint.kind),
+            verdict: complaint.verdict(),
+            at: mail.date().filter(|date| date.is_valid()).map(moment),
+            raw: body.to_vec(),
+            reference,
+        }])
+    }
+}
+
+/// The addresses a mail was sent to, as its headers have them.
+fn sent_to<'a>(mail: &'a Message<'_>) -> impl Iterator<Item = &'a str> {
+    SENT_TO.iter().flat_map(|name| {
+        let same = mail.headers_raw();
+        same.filter(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    })
+}
+
+/// What a report is known by: its delivery, else its own mail.
+fn key_of(mail: &Message<'_>, reference: &Result<Reference, NotOurs>) -> String {
+    match reference {
+        Ok(reference) => reference.delivery.to_string(),
+        Err(_) => shortened(mail.message_id().unwrap_or("unknown")),
+    }
+}
+
+fn moment(date: &DateTime) -> Timestamp {
+    Timestamp(date.to_timestamp().saturating_mul(1_000))
+}
+
+/// The first part that is `message/<one of these>`.
+fn part_of<'a>(mail: &'a Message<'a>, subtypes: &[&str]) -> Option<&'a MessagePart<'a>> {
+    mail.parts.iter().take(PARTS).find(|part| {
+        part.content_type().is_some_and(|kind| {
+            let subtype = kind.subtype().unwrap_or_default();
+            kind.ctype().eq_ignore_ascii_case("message")
+                && subtypes
+                    .iter()
+                    .any(|wanted| subtype.eq_ignore_ascii_case(wanted))
+        })
+    })
 }
 
 /// Our header in the mail that comes back, or in its headers alone.
@@ -176,8 +263,7 @@ fn shortened(text: &str) -> String {
 
 fn date(text: &str) -> Option<Timestamp> {
     let date = DateTime::parse_rfc822(text)?;
-    date.is_valid()
-        .then(|| Timestamp(date.to_timestamp().saturating_mul(1_000)))
+    date.is_valid().then(|| moment(&date))
 }
 
 /// Takes `+XX` back. [R: RFC 3461, 4]
@@ -243,37 +329,16 @@ impl ReportSource for Source {
         let mail = MessageParser::default()
             .parse(body)
             .ok_or_else(|| none("it is no mail"))?;
-        let part = mail.parts.iter().take(PARTS).find(|part| {
-            part.content_type().is_some_and(|kind| {
-                let subtype = kind.subtype().unwrap_or_default();
-                kind.ctype().eq_ignore_ascii_case("message")
-                    // The second for addresses beyond ASCII. [R: RFC 6533]
-                    && (subtype.eq_ignore_ascii_case("delivery-status")
-                        || subtype.eq_ignore_ascii_case("global-delivery-status"))
-            })
-        });
-        let part = part.ok_or_else(|| none("it has no part message/delivery-status"))?;
-        let status = Status::parse(&String::from_utf8_lossy(part.contents()));
-        if status.said.is_empty() {
-            return Err(none("its message/delivery-status names no Action"));
+        // The second for addresses beyond ASCII. [R: RFC 6533]
+        if let Some(part) = part_of(&mail, &["delivery-status", "global-delivery-status"]) {
+            return self.bounce(&mail, part, body);
         }
-        let reference = self.reference(&mail, &status);
-        let key = match &reference {
-            Ok(reference) => reference.delivery.to_string(),
-            Err(_) => shortened(mail.message_id().unwrap_or("unknown")),
-        };
-        Ok(status
-            .said
-            .iter()
-            .map(|said| Told {
-                key: key.clone(),
-                said: format!("{}/{}", said.action, said.status),
-                reference,
-                verdict: verdict(said),
-                at: said.at,
-                raw: body.to_vec(),
-            })
-            .collect())
+        match part_of(&mail, &["feedback-report"]) {
+            Some(part) => self.complaint(&mail, part, body),
+            None => Err(none(
+                "it has no part message/delivery-status and none message/feedback-report",
+            )),
+        }
     }
 
     fn acknowledgement(&self, told: &[Told]) -> String {
@@ -298,201 +363,4 @@ impl ReportSource for Source {
 }
 
 #[cfg(test)]
-mod tests {
-    use bongsu_domain::{Class, DeliveryId};
-    use bongsu_runtime::Secret;
-    use proptest::prelude::*;
-    use reqwest::header::{HeaderMap, HeaderValue};
-
-    use super::*;
-    use crate::email::config::tests::account;
-
-    fn source() -> Source {
-        let mut account = account();
-        account.reports.secret = Secret::new("a secret of the mailbox");
-        Source::new(&account).unwrap().unwrap()
-    }
-
-    fn read(body: &[u8]) -> Result<Vec<Told>, NotAReport> {
-        let callback = Callback {
-            headers: &HeaderMap::new(),
-            query: "",
-            peer: None,
-            now: Timestamp(0),
-        };
-        source().read(&callback, body)
-    }
-
-    fn reference() -> Reference {
-        Reference {
-            channel: Channel::Email,
-            class: Class::Bulk,
-            partition: 3,
-            delivery: DeliveryId::parse("543ca93d-b1f3-326a-271e-8b06ef78cd5d").unwrap(),
-        }
-    }
-
-    fn bounce(to: &str, head: &str, group: &str, returned: &str) -> Vec<u8> {
-        format!(
-            "From: MAILER-DAEMON@relay.example\r\nTo: {to}\r\nMessage-ID: <b1@relay.example>\r\n\
-             MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\
-             \tboundary=\"x\"\r\n\r\n\
-             --x\r\nContent-Type: text/plain\r\n\r\nIt did not work.\r\n\
-             --x\r\nContent-Type: message/delivery-status\r\n\r\n\
-             Reporting-MTA: dns; relay.example\r\n{head}\r\n{group}\r\n\
-             --x\r\nContent-Type: text/rfc822-headers\r\n\r\n{returned}Subject: Paid\r\n\r\n--x--\r\n"
-        )
-        .into_bytes()
-    }
-
-    const FAILED: &str = "Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\n\
-                          Status: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1\r\n  no such user\r\n\
-                          Last-Attempt-Date: Thu, 09 Oct 2025 08:53:20 +0000\r\n";
-
-    fn one(body: &[u8]) -> Told {
-        let mut told = read(body).unwrap();
-        assert_eq!(told.len(), 1);
-        told.remove(0)
-    }
-
-    #[test]
-    fn a_bounce_finds_its_delivery_in_each_of_three_ways() {
-        let key = account().reference_key().unwrap();
-        let path = format!("bounces+{}@example.com", verp::write(&key, &reference()));
-        let text = key.write(&reference());
-        for body in [
-            bounce(&format!("<{}>", path.to_uppercase()), "", FAILED, ""),
-            bounce(
-                "x@y.z",
-                &format!("Original-Envelope-Id: {text}\r\n"),
-                FAILED,
-                "",
-            ),
-            bounce(
-                "x@y.z",
-                "",
-                FAILED,
-                &format!("X-Bongsu-Reference: {text}\r\n"),
-            ),
-        ] {
-            let told = one(&body);
-            assert_eq!(told.reference, Ok(reference()));
-            assert_eq!(
-                told.verdict,
-                Some((Outcome::Undelivered, Reason::InvalidAddress))
-            );
-            assert_eq!(
-                (told.said.as_str(), told.at),
-                ("failed/5.1.1", Some(Timestamp(1_760_000_000_000)))
-            );
-            assert_eq!(told.key, reference().delivery.to_string());
-        }
-        let strange = one(&bounce("x@y.z", "", FAILED, ""));
-        assert_eq!(strange.reference, Err(NotOurs::Foreign));
-        assert_eq!(strange.key, "b1@relay.example");
-        let forged = text.replace(".3.", ".4.");
-        let head = format!("Original-Envelope-Id: {forged}\r\n");
-        assert_eq!(
-            one(&bounce("x@y.z", &head, FAILED, "")).reference,
-            Err(NotOurs::Forged)
-        );
-    }
-
-    #[test]
-    fn every_action_has_its_meaning() {
-        for (action, status, verdict) in [
-            (
-                "failed",
-                "5.2.2",
-                Some((Outcome::Undelivered, Reason::NotReachable)),
-            ),
-            (
-                "Failed",
-                "4.4.7",
-                Some((Outcome::Undelivered, Reason::ProviderUnavailable)),
-            ),
-            (
-                "failed",
-                "5.7.1",
-                Some((Outcome::Undelivered, Reason::ProviderRefused)),
-            ),
-            (
-                "failed",
-                "nonsense",
-                Some((Outcome::Undelivered, Reason::ProviderRefused)),
-            ),
-            (
-                "delivered",
-                "2.0.0",
-                Some((Outcome::Delivered, Reason::None)),
-            ),
-            ("delayed", "4.4.1", None),
-            ("relayed", "2.0.0", None),
-            ("expanded", "2.0.0", None),
-            ("unheard-of", "2.0.0", None),
-        ] {
-            let group = format!("Action: {action}\r\nStatus: {status}\r\n");
-            assert_eq!(
-                one(&bounce("x@y.z", "", &group, "")).verdict,
-                verdict,
-                "{action}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_bounce_is_told() {
-        for body in [
-            b"".to_vec(),
-            b"Subject: out of office\r\n\r\nBack on Monday.\r\n".to_vec(),
-            bounce("x@y.z", "", "Status: 5.1.1\r\n", ""),
-        ] {
-            assert!(read(&body).is_err());
-        }
-    }
-
-    #[test]
-    fn only_the_mailbox_is_believed() {
-        let mut source = source();
-        source.callers = Callers::new(&["203.0.113.0/24".to_owned()], &[]);
-        let verify = |secret: &'static str, peer: [u8; 4]| {
-            let value = HeaderValue::from_static(secret);
-            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-            source.verify(&Callback {
-                headers: &headers,
-                query: "",
-                peer: Some(peer.into()),
-                now: Timestamp(0),
-            })
-        };
-        let good = "Bearer a secret of the mailbox";
-        assert_eq!(verify(good, [203, 0, 113, 9]), Ok(()));
-        assert_eq!(verify(good, [198, 51, 100, 9]), Err(Refusal::Source));
-        assert_eq!(
-            verify("Bearer x", [203, 0, 113, 9]),
-            Err(Refusal::Signature)
-        );
-        assert_eq!(verify("Basic x", [203, 0, 113, 9]), Err(Refusal::Signature));
-    }
-
-    #[test]
-    fn xtext_is_taken_back() {
-        assert_eq!(xtext("a+2Bb+3D+"), "a+b=+");
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_break_the_reader(body in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _read = read(&body);
-        }
-
-        #[test]
-        fn no_status_breaks_the_reader(text in any::<String>()) {
-            let body = bounce("x@y.z", "", &text, &text);
-            if let Ok(told) = read(&body) {
-                prop_assert!(told.len() <= RECIPIENTS + 1);
-                prop_assert!(told.iter().all(|t| t.said.len() <= 4 * (2 * KEY_BYTES + 2)));
-            }
-        }
-    }
-}
+mod tests;
