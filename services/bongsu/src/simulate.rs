@@ -79,8 +79,9 @@ pub(crate) async fn simulate(args: SimulateArgs) -> anyhow::Result<()> {
     let simulators = Simulators::start(Settings { instances }).await?;
     for running in simulators.running() {
         say(&format!(
-            "{} simulator on {}; report at {}/_sim/report",
+            "{} simulator on {}; page at {}/_sim/, report at {}/_sim/report",
             running.kind().as_str(),
+            running.url(),
             running.url(),
             running.url()
         ));

@@ -131,6 +131,10 @@ impl Twin for AlimTalk {
         }))
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &["/_sim/dealer", "/_sim/plan"]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let path = parts.uri.path();
         Some(match (&parts.method, path) {

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 `ok` |
+//! | `GET /_sim/` | all of it as a page that refreshes itself |
 //! | `GET`, `PUT /_sim/faults` | the fault plan |
 //! | `GET /_sim/counts` | running totals, cheap |
 //! | `GET /_sim/report?windows=1000,60000` | the report; windows in milliseconds |
@@ -18,6 +19,8 @@
 //! | `GET`, `PUT /_sim/apns/plan` | its plan beside the fault plan |
 //! | `GET /_sim/apns/credentials` | authority, key and client certificate for its clients |
 //! | `POST /_sim/apns/goaway`, `…/cut` | tells every connection; how many there were |
+
+mod page;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +55,7 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
     let query = query_of(parts);
     match (&parts.method, parts.uri.path()) {
         (&Method::GET, "/healthz") => text(StatusCode::OK, "ok"),
+        (&Method::GET, "/_sim/") => page::page(server.twin()),
         (&Method::GET, "/_sim/faults") => json(StatusCode::OK, &*server.faults()),
         (&Method::PUT, "/_sim/faults") => put_faults(server, body),
         (&Method::GET, "/_sim/counts") => json(StatusCode::OK, &server.recorder().counts()),
@@ -90,7 +94,7 @@ fn route(server: &Server, parts: &Parts, body: &[u8]) -> Answer {
 fn unknown() -> Answer {
     text(
         StatusCode::NOT_FOUND,
-        "known: GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
+        "known: GET /_sim/, GET|PUT /_sim/faults, GET /_sim/counts, GET /_sim/report, GET /_sim/seconds, \
          POST /_sim/compare, POST /_sim/assert, POST /_sim/reset, GET /_sim/requests, \
          GET /_sim/authority, POST /_sim/freeze, GET /healthz",
     )

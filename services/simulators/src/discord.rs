@@ -266,6 +266,10 @@ impl Twin for Discord {
         }
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &[PLAN_PATH]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         if parts.uri.path() != PLAN_PATH {
             return None;

@@ -156,6 +156,10 @@ impl Twin for Email {
         false
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &["/_sim/email/plan"]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let json = |value: serde_json::Value| {
             let kind = HeaderValue::from_static("application/json");

@@ -220,6 +220,10 @@ impl Twin for Fcm {
         refusal.answer()
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &["/_sim/fcm", "/_sim/fcm/topics", "/_sim/fcm/plan"]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let path = parts.uri.path();
         if !path.starts_with("/_sim/fcm") {

@@ -78,6 +78,11 @@ pub(crate) trait Twin: Any + Send + Sync {
         None
     }
 
+    /// Paths of its own JSON that tell its state and its plan, for the page.
+    fn shows(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Takes TLS connections over from their first byte on; by default the server speaks TLS with
     /// HTTP/1.1 and HTTP/2 in them, as it does without TLS.
     fn own_tls(self: Arc<Self>) -> Option<OwnTls> {

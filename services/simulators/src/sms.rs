@@ -121,6 +121,10 @@ impl Twin for Sms {
         Some(json_answer(StatusCode::OK, HeaderMap::new(), &page))
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &["/_sim/vendors", "/_sim/plan"]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let ok = |value: &Value| json_answer(StatusCode::OK, HeaderMap::new(), value);
         Some(match (&parts.method, parts.uri.path()) {

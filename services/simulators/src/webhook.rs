@@ -126,6 +126,10 @@ impl Twin for Webhook {
             .then(|| self.give_token(parts, now_us))
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &[PLAN_PATH]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         if parts.uri.path() != PLAN_PATH {
             return None;

@@ -34,6 +34,10 @@ impl Twin for Apns {
         self.command(Command::Freeze)
     }
 
+    fn shows(&self) -> &'static [&'static str] {
+        &["/_sim/apns", "/_sim/apns/plan"]
+    }
+
     fn control(&self, parts: &Parts, body: &[u8]) -> Option<Answer> {
         let path = parts.uri.path();
         path.starts_with("/_sim/apns")

@@ -54,6 +54,35 @@ async fn everything_can_be_asked_over_http() {
 }
 
 #[tokio::test]
+async fn the_page_of_every_twin_shows_what_the_twin_answers_and_nothing_from_elsewhere() {
+    let client = Client::new();
+    for kind in Kind::ALL {
+        let sim = start(*kind, |_| {}).await;
+        let page = client.get(url(&sim, "/_sim/")).send().await.unwrap();
+        assert_eq!(page.status(), StatusCode::OK);
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        assert!(
+            page.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with("text/html")
+        );
+        let page = page.text().await.unwrap();
+        let list = page.split_once("const SHOWN = ").unwrap().1;
+        let list = list.split_once(";\n").unwrap().0;
+        let mut paths: Vec<String> = serde_json::from_str(list).unwrap();
+        paths.extend(["/_sim/counts".to_owned(), "/_sim/report".to_owned()]);
+        for path in paths {
+            assert!(page.contains(&path), "{path}");
+            let answer = client.get(url(&sim, &path)).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK, "{} {path}", kind.as_str());
+            let _read: Value = answer.json().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_assertion_is_answered_and_a_reset_forgets() {
     let sim = start(Kind::Webhook, |_| {}).await;
     let client = Client::new();
