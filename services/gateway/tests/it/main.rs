@@ -11,4 +11,5 @@ mod refusals;
 mod reports;
 mod service;
 mod sms_reports;
+mod suppressions;
 mod world;
