@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod night;
+mod parked;
 mod suppressed;
 
 use bongsu_simulation::simulate;
