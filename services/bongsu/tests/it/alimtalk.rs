@@ -19,7 +19,7 @@ async fn get(url: String) -> Option<Value> {
 }
 
 /// Publishes to a number, and waits until the report has reached the status of its delivery.
-async fn a_report_reaches_the_status(dev: Dev) {
+async fn a_report_reaches_the_status(dev: &Dev) {
     let event = json!({
         "id": "e-1", "sender": "shop", "plan": {"channels": ["alimtalk"]},
         "target": {"recipients": [{"id": "ann", "addresses": [
@@ -60,6 +60,47 @@ async fn a_report_reaches_the_status(dev: Dev) {
         .collect();
     told.sort_unstable();
     assert_eq!(told, ["accepted", "delivered"], "{delivery}");
+}
+
+/// The dealer gives everything back but our reference.
+async fn forget_references(dev: &Dev) {
+    let client = reqwest::Client::new();
+    let url = format!("{}/_sim/plan", dev.alimtalk);
+    let mut plan = get(url.clone()).await.unwrap();
+    plan["reports"]["forgets_reference"] = true.into();
+    let answer = client.put(url).json(&plan).send().await.unwrap();
+    assert!(
+        answer.status().is_success(),
+        "{}",
+        answer.text().await.unwrap()
+    );
+}
+
+/// How many reports came to this, as the ledger counts those without our reference.
+async fn mapped(dev: &Dev) -> f64 {
+    let url = format!("{}/metrics", dev.gateway);
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let line = "bongsu_ledger_unmapped_reports_total{result=\"mapped\"}";
+    let found = text.lines().find_map(|l| l.strip_prefix(line));
+    found.map_or(0.0, |n| n.trim().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_without_our_reference_reaches_the_status_by_the_dealers_id_on_kafka() {
+    let names = Names::new("forgetful");
+    let dev = Dev::start(TestKafka::shared().bootstrap(), names.topic_prefix());
+    forget_references(&dev).await;
+    a_report_reaches_the_status(&dev).await;
+    assert!(mapped(&dev).await >= 1.0);
+    dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_without_our_reference_reaches_the_status_by_the_dealers_id_on_the_local_log() {
+    let dev = Dev::local();
+    forget_references(&dev).await;
+    a_report_reaches_the_status(&dev).await;
+    assert!(mapped(&dev).await >= 1.0);
     dev.stop();
 }
 
@@ -67,10 +108,13 @@ async fn a_report_reaches_the_status(dev: Dev) {
 async fn a_report_reaches_the_status_on_kafka() {
     let names = Names::new("alimtalk");
     let dev = Dev::start(TestKafka::shared().bootstrap(), names.topic_prefix());
-    a_report_reaches_the_status(dev).await;
+    a_report_reaches_the_status(&dev).await;
+    dev.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_reaches_the_status_on_the_local_log() {
-    a_report_reaches_the_status(Dev::local()).await;
+    let dev = Dev::local();
+    a_report_reaches_the_status(&dev).await;
+    dev.stop();
 }

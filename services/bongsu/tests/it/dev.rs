@@ -56,6 +56,7 @@ pub(crate) struct Dev {
     pub(crate) gateway: String,
     pub(crate) webhook: String,
     pub(crate) apns: String,
+    pub(crate) alimtalk: String,
 }
 
 impl Dev {
@@ -96,6 +97,7 @@ impl Dev {
             url.trim_end_matches("/_sim/report").to_owned()
         };
         let (webhook, apns) = (simulator("webhook"), simulator("apns"));
+        let alimtalk = simulator("alimtalk");
         // What the demo says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
@@ -103,6 +105,7 @@ impl Dev {
             gateway,
             webhook,
             apns,
+            alimtalk,
         }
     }
 

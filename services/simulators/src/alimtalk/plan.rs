@@ -39,6 +39,9 @@ pub struct ReportPlan {
     pub reorder_ratio: f64,
     /// How long.
     pub reorder_ms: u64,
+    /// Whether reports lack the sender's reference, as from a dealer that does not give it
+    /// back. Of AlimTalk's dealers only.
+    pub forgets_reference: bool,
     /// Share of recipients who do not get it (report 3008).
     pub undelivered_ratio: f64,
     /// Milliseconds before a report that was not acknowledged is posted again; three times at most.
@@ -61,6 +64,7 @@ impl Default for ReportPlan {
             double_ratio: 0.0,
             reorder_ratio: 0.0,
             reorder_ms: 500,
+            forgets_reference: false,
             undelivered_ratio: 0.0,
             retry_ms: 1_000,
             at_once: 64,

@@ -170,6 +170,11 @@ impl Schedule {
             (false, false) => "10000",
         };
         let listed = form == Form::Nhn && reports.mode == ReportMode::Polling;
+        let reference = if reports.forgets_reference {
+            String::new()
+        } else {
+            destination.reference.clone()
+        };
         let mut push = |due_us, service, code| {
             let report = Report {
                 due_us,
@@ -178,7 +183,7 @@ impl Schedule {
                 form,
                 service,
                 code,
-                reference: destination.reference.clone(),
+                reference: reference.clone(),
                 sent_us: now_us,
                 posted: 0,
             };

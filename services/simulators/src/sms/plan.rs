@@ -73,6 +73,9 @@ impl Plan {
         if !(400..=599).contains(&self.error_status) {
             return Err("error_status must lie between 400 and 599".to_owned());
         }
+        if self.reports.forgets_reference {
+            return Err("forgets_reference is for AlimTalk's dealers".to_owned());
+        }
         let mut reports = self.reports.clone();
         if reports.mode == ReportMode::Webhook && reports.url.is_empty() {
             // Twilio needs none.
