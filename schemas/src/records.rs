@@ -35,6 +35,9 @@ mod defaults {
     pub(super) fn event() -> String {
         "event".to_owned()
     }
+    pub(super) fn all() -> String {
+        "all".to_owned()
+    }
 }
 
 /// Where to reach a recipient on one channel.
@@ -490,6 +493,12 @@ pub struct Control {
     /// When a stop ends by itself; absent ends only with a start. Milliseconds since 1970-01-01T00:00:00Z.
     #[serde(default)]
     pub until: Option<Millis>,
+    /// What a start makes of deliveries of its scope accepted before `from`: all, drop-stale or newest.
+    #[serde(default = "defaults::all")]
+    pub backlog: String,
+    /// With drop-stale: what was accepted before this moment is dropped. Milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub stale_before: Option<Millis>,
 }
 
 /// Why nothing is sent to an address, or what is suspected of it. Keyed by 16 hexadecimal digits over channel, account and address id; a record without a value ends it.

@@ -164,6 +164,10 @@ fn older_writers_and_readers_get_on_with_today() {
         (&full.scope, &full.action)
     );
     assert_eq!((control.from, control.until), (full.from, None));
+    assert_eq!(
+        (control.backlog.as_str(), control.stale_before),
+        ("all", None)
+    );
 
     let full = sample::audit_entry();
     let entry = cross_with_older(&full);

@@ -46,7 +46,7 @@ fn read_older<T: AvroRecord>(fingerprint: u64, schema: &str, golden: &str) -> T 
 }
 
 #[test]
-fn events_and_deliveries_of_older_versions_are_read() {
+fn records_of_older_versions_are_read() {
     let mut event = sample::event();
     event.target.recipients[0].consents.clear();
     let older = read_older(
@@ -63,6 +63,15 @@ fn events_and_deliveries_of_older_versions_are_read() {
         include_str!("../golden/delivery.1.hex"),
     );
     assert_eq!(delivery, older);
+    let mut control = sample::control();
+    control.backlog = "all".into();
+    control.stale_before = None;
+    let older = read_older(
+        0xbd02_0bde_6f4d_224f,
+        include_str!("../golden/control.1.avsc"),
+        include_str!("../golden/control.1.hex"),
+    );
+    assert_eq!(control, older);
 }
 
 #[test]
@@ -105,7 +114,7 @@ fn a_journal_entry_keeps_its_bytes() {
 fn a_control_record_keeps_its_bytes() {
     pin(
         &sample::control(),
-        0xbd02_0bde_6f4d_224f,
+        0xeded_e7a7_9137_aa8d,
         include_str!("../golden/control.hex"),
     );
 }

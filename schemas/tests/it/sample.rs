@@ -137,6 +137,8 @@ pub(crate) fn control() -> Control {
         why: "the provider asked us to".into(),
         from: Millis(1_760_000_000_000),
         until: Some(Millis(1_760_003_600_000)),
+        backlog: "drop-stale".into(),
+        stale_before: Some(Millis(1_759_996_400_000)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bongsu_domain::{Act, Channel, Control, Scope, Timestamp, partition_of};
+use bongsu_domain::{Act, Backlog, Channel, Control, Scope, Timestamp, partition_of};
 use bongsu_runtime::Clock;
 use bongsu_schemas::control::{audit_of, control_from_record};
 use bongsu_schemas::{Codec, Topics, records};
@@ -163,6 +163,7 @@ impl Target {
             why: self.why.clone(),
             from: now,
             until: None,
+            backlog: Backlog::All,
         })
     }
 }

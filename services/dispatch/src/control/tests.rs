@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bongsu_domain::{Act, Channel};
+use bongsu_domain::{Act, Backlog, Channel};
 use bongsu_runtime::{Metrics, Tasks};
 use bongsu_schemas::convert::delivery_from_record;
 use bongsu_schemas::{NoLookup, records};
@@ -40,6 +40,7 @@ fn act(scope: &str, act: Act, until: Option<i64>) -> Control {
         why: "a test".into(),
         from: NOW,
         until: until.map(Timestamp),
+        backlog: Backlog::All,
     }
 }
 

@@ -22,6 +22,33 @@ vocabulary!(
     }
 );
 
+/// What a start makes of the backlog: the deliveries of its scope that were accepted before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backlog {
+    /// It is sent.
+    #[default]
+    All,
+    /// What was accepted before this moment is dropped.
+    DropStale(Timestamp),
+    /// Of the deliveries of one sender to one address with one collapse key, only the newest is sent.
+    Newest,
+}
+
+impl Backlog {
+    /// The words of records and of the command line, in the order of the variants.
+    pub const WORDS: [&'static str; 3] = ["all", "drop-stale", "newest"];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => Self::WORDS[0],
+            Self::DropStale(_) => Self::WORDS[1],
+            Self::Newest => Self::WORDS[2],
+        }
+    }
+}
+
 /// What a stop covers. Its text (`channel/webhook`, `account/webhook/default`, `sender/shop-1`,
 /// `campaign/spring`, `template/welcome`) is the record's key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +161,8 @@ pub struct Control {
     pub from: Timestamp,
     /// When a stop ends by itself; none ends only with a start.
     pub until: Option<Timestamp>,
+    /// What a start makes of the deliveries accepted before [`Control::from`].
+    pub backlog: Backlog,
 }
 
 #[cfg(test)]

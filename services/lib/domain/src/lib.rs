@@ -29,7 +29,7 @@ pub use channel::{
     AddressForm, Channel, ChannelFacts, Class, OnUncertain, Platform, Purpose, UnknownWord,
 };
 pub use content::Content;
-pub use control::{Act, Control, Scope};
+pub use control::{Act, Backlog, Control, Scope};
 pub use delivery::{Address, Delivery, OrderKey, RecipientTerms};
 pub use event::{Consent, Event, Ordering, Recipient};
 pub use fault::{Fault, FaultCode, Faults};

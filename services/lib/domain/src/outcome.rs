@@ -82,6 +82,10 @@ vocabulary!(
         IdempotencyConflict = "idempotency_conflict",
         /// The same was said to the same address too often; the repeat guard held it back.
         Repeat = "repeat",
+        /// It waited too long, said the operator who started its scope again.
+        Stale = "stale",
+        /// A newer one with its collapse key waits, and the operator wanted only that one.
+        Superseded = "superseded",
     }
 );
 

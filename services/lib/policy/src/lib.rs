@@ -7,10 +7,11 @@
 //! * [`repeat_guard`]: which contents an address has had too often;
 //! * [`rules`]: what law and providers ask of advertising;
 //! * [`hygiene`]: which addresses are dead; [`suppressions`]: what is not sent to;
-//! * [`stops`]: what people hold back.
+//! * [`stops`]: what people hold back; [`newest`]: what of a backlog is superseded.
 
 pub mod hashing;
 pub mod hygiene;
+pub mod newest;
 pub mod pacing;
 pub mod repeat_guard;
 pub mod repeats;
@@ -20,10 +21,11 @@ pub mod sequencer;
 pub mod stops;
 pub mod suppressions;
 
+pub use newest::{Newest, Sieve, Unit};
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};
 pub use retry::{AttemptClass, Next, RetryPolicy};
 pub use rules::{Advertising, Nights, Rules, Window, Zone};
 pub use sequencer::{Admission, Packing, Permit, Sequencer, SettledTags};
-pub use stops::{Facts, StoppedUntil, Stops};
+pub use stops::{Choice, Chosen, Facts, StoppedUntil, Stops};
 pub use suppressions::Suppressions;

@@ -1,13 +1,14 @@
 //! What is stopped: one act after the other makes the state, and a delivery asks before each
 //! attempt.
 //!
-//! A stopped delivery waits; it keeps its deadline and is never dropped for being stopped. Asking is
-//! a fixed number of look-ups, and none when nothing is stopped. Memory: one entry per stopped
-//! scope, a few hundred bytes each.
+//! A stopped delivery waits; it keeps its deadline and is never dropped for being stopped. A start may
+//! say what becomes of the [`Backlog`]: the deliveries of its scope accepted before it. That holds
+//! until the next act on the scope. Asking is a fixed number of look-ups, and none when nothing is
+//! stopped. Memory: one entry per stopped scope or choice, a few hundred bytes each.
 
 use std::collections::HashMap;
 
-use bongsu_domain::{Act, Channel, Control, Delivery, Scope, Timestamp};
+use bongsu_domain::{Act, Backlog, Channel, Control, Delivery, Scope, Timestamp};
 
 /// What of a delivery a stop may be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,16 @@ impl<'a> Facts<'a> {
             template: None,
         }
     }
+
+    fn are_of(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::Channel(channel) => *channel == self.channel,
+            Scope::Account(channel, name) => *channel == self.channel && name == self.account,
+            Scope::Sender(name) => name == self.sender,
+            Scope::Campaign(id) => self.campaign == Some(id.as_str()),
+            Scope::Template(id) => self.template == Some(id.as_str()),
+        }
+    }
 }
 
 /// Nothing may start before this moment.
@@ -61,7 +72,27 @@ impl StoppedUntil {
     }
 }
 
-/// Everything that is stopped.
+/// What the choices of starts make of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Chosen {
+    /// It is sent.
+    Goes,
+    /// It is dropped, for it has waited too long.
+    Stale,
+    /// It is sent unless a newer one with its collapse key waits.
+    IfNewest,
+}
+
+/// A choice other than to send everything: its scope, and the moment of its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    scope: Scope,
+    from: Timestamp,
+    backlog: Backlog,
+}
+
+/// Everything that is stopped, and what starts chose for their backlogs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stops {
     channels: HashMap<Channel, Control>,
@@ -70,6 +101,10 @@ pub struct Stops {
     campaigns: HashMap<String, Control>,
     templates: HashMap<String, Control>,
     stopped: usize,
+    /// One per scope; a person makes few of them.
+    choices: Vec<Choice>,
+    /// What was accepted at this moment or later is nobody's backlog.
+    chosen_before: Option<Timestamp>,
 }
 
 impl Stops {
@@ -82,8 +117,25 @@ impl Stops {
     /// Takes the next act of the log; the last one on a scope stands. Says whether anything changed.
     pub fn apply(&mut self, control: Control) -> bool {
         match control.act {
-            Act::Start => self.forget(&control.scope),
+            Act::Start => {
+                let choice = Choice {
+                    scope: control.scope,
+                    from: control.from,
+                    backlog: control.backlog,
+                };
+                if self.choices.contains(&choice) {
+                    return false;
+                }
+                let ended = self.forget(&choice.scope);
+                let chose = choice.backlog != Backlog::All;
+                if chose {
+                    self.choices.push(choice);
+                    self.look_at_choices();
+                }
+                ended || chose
+            }
             Act::Stop => {
+                self.forget_choice(&control.scope);
                 let scope = control.scope.clone();
                 let before = match &scope {
                     Scope::Channel(channel) => self.channels.insert(*channel, control.clone()),
@@ -102,8 +154,24 @@ impl Stops {
         }
     }
 
-    /// Ends the stop of a scope; says whether there was one.
+    /// Ends the stop of a scope, or the choice of its start; says whether there was one.
     pub fn forget(&mut self, scope: &Scope) -> bool {
+        let chose = self.forget_choice(scope);
+        self.forget_stop(scope) || chose
+    }
+
+    fn forget_choice(&mut self, scope: &Scope) -> bool {
+        let before = self.choices.len();
+        self.choices.retain(|choice| choice.scope != *scope);
+        self.look_at_choices();
+        self.choices.len() < before
+    }
+
+    fn look_at_choices(&mut self) {
+        self.chosen_before = self.choices.iter().map(|choice| choice.from).max();
+    }
+
+    fn forget_stop(&mut self, scope: &Scope) -> bool {
         let before = match scope {
             Scope::Channel(channel) => self.channels.remove(channel),
             Scope::Account(channel, name) => self
@@ -144,6 +212,43 @@ impl Stops {
         })
     }
 
+    /// What the choices of starts make of a delivery accepted at `accepted_at`. One that several cover
+    /// is dropped when one of them says so.
+    pub fn decide_backlog(&self, facts: &Facts<'_>, accepted_at: Timestamp) -> Chosen {
+        if self
+            .chosen_before
+            .is_none_or(|before| accepted_at >= before)
+        {
+            return Chosen::Goes;
+        }
+        let mut chosen = Chosen::Goes;
+        for choice in &self.choices {
+            if accepted_at >= choice.from || !facts.are_of(&choice.scope) {
+                continue;
+            }
+            match choice.backlog {
+                Backlog::DropStale(before) if accepted_at < before => return Chosen::Stale,
+                Backlog::DropStale(_) | Backlog::All => {}
+                Backlog::Newest => chosen = Chosen::IfNewest,
+            }
+        }
+        chosen
+    }
+
+    /// Whether any start chose something other than to send everything.
+    #[must_use]
+    pub const fn has_choices(&self) -> bool {
+        self.chosen_before.is_some()
+    }
+
+    /// The choices that ask for the newest alone: what is known of a backlog holds for these.
+    #[must_use]
+    pub fn newest_choices(&self) -> Vec<Choice> {
+        let mut newest = self.choices.clone();
+        newest.retain(|choice| choice.backlog == Backlog::Newest);
+        newest
+    }
+
     /// Every stop, ended ones included, in the order of their scopes.
     #[must_use]
     pub fn all(&self) -> Vec<&Control> {
@@ -168,7 +273,7 @@ impl Stops {
             .map(|stop| stop.scope.clone())
             .collect();
         for scope in ended {
-            self.forget(&scope);
+            self.forget_stop(&scope);
         }
     }
 
@@ -207,6 +312,15 @@ mod tests {
             why: "a test".into(),
             from: Timestamp(0),
             until: until.map(Timestamp),
+            backlog: Backlog::All,
+        }
+    }
+
+    fn start(scope: &str, from: i64, backlog: Backlog) -> Control {
+        Control {
+            from: Timestamp(from),
+            backlog,
+            ..act(scope, Act::Start, None)
         }
     }
 
@@ -217,6 +331,28 @@ mod tests {
             Scope::Sender(name) => name == facts.sender,
             Scope::Campaign(id) => facts.campaign == Some(id.as_str()),
             Scope::Template(id) => facts.template == Some(id.as_str()),
+        }
+    }
+
+    /// The choice of the last act on each scope, looked through one by one.
+    fn naive_choice(acts: &[Control], facts: &Facts<'_>, accepted_at: Timestamp) -> Chosen {
+        let mut newest = false;
+        for (i, start) in acts.iter().enumerate() {
+            let later = acts.iter().skip(i + 1).any(|a| a.scope == start.scope);
+            let concerns = covers(&start.scope, facts) && accepted_at < start.from;
+            if later || !concerns || start.act == Act::Stop {
+                continue;
+            }
+            match start.backlog {
+                Backlog::DropStale(before) if accepted_at < before => return Chosen::Stale,
+                Backlog::Newest => newest = true,
+                Backlog::DropStale(_) | Backlog::All => {}
+            }
+        }
+        if newest {
+            Chosen::IfNewest
+        } else {
+            Chosen::Goes
         }
     }
 
@@ -250,8 +386,19 @@ mod tests {
             "template/welcome",
             "template/other",
         ]);
-        let one = (scope, any::<bool>(), prop::option::of(0_i64..100))
-            .prop_map(|(s, stop, end)| act(s, if stop { Act::Stop } else { Act::Start }, end));
+        let backlog = prop_oneof![
+            Just(Backlog::All),
+            Just(Backlog::Newest),
+            (0_i64..100).prop_map(|before| Backlog::DropStale(Timestamp(before))),
+        ];
+        let stop = (any::<bool>(), prop::option::of(0_i64..100));
+        let one = (scope, stop, 0_i64..100, backlog).prop_map(|(s, (stop, end), from, backlog)| {
+            if stop {
+                act(s, Act::Stop, end)
+            } else {
+                start(s, from, backlog)
+            }
+        });
         prop::collection::vec(one, 0..20)
     }
 
@@ -271,12 +418,38 @@ mod tests {
             }
             let wanted = naive(&acts, &facts, Timestamp(now));
             prop_assert_eq!(stops.decide(&facts, Timestamp(now)).map(|s| s.until), wanted);
+            let chosen = naive_choice(&acts, &facts, Timestamp(now));
+            prop_assert_eq!(stops.decide_backlog(&facts, Timestamp(now)), chosen);
             // What has ended can be forgotten without a difference, and counts add up.
             prop_assert_eq!(stops.all().len(), stops.len());
             stops.forget_ended(Timestamp(now));
             prop_assert_eq!(stops.all().len(), stops.len());
             prop_assert_eq!(stops.decide(&facts, Timestamp(now)).map(|s| s.until), wanted);
+            prop_assert_eq!(stops.decide_backlog(&facts, Timestamp(now)), chosen);
         }
+    }
+
+    #[test]
+    fn a_choice_is_about_what_was_accepted_before_its_start_until_the_next_act() {
+        let mut stops = Stops::new();
+        stops.apply(act("channel/webhook", Act::Stop, None));
+        let stale = start("channel/webhook", 50, Backlog::DropStale(Timestamp(20)));
+        assert!(stops.apply(stale.clone()));
+        assert!(!stops.apply(stale), "the same again changes nothing");
+        assert!(stops.is_empty() && stops.newest_choices().is_empty());
+        let decide = |stops: &Stops, at| stops.decide_backlog(&FACTS, Timestamp(at));
+        assert_eq!(decide(&stops, 19), Chosen::Stale);
+        assert_eq!(decide(&stops, 20), Chosen::Goes);
+        assert!(stops.apply(start("sender/shop-1", 60, Backlog::Newest)));
+        assert_eq!(decide(&stops, 19), Chosen::Stale, "the stricter choice");
+        assert_eq!(decide(&stops, 59), Chosen::IfNewest);
+        assert_eq!(decide(&stops, 60), Chosen::Goes);
+        assert_eq!(stops.newest_choices().len(), 1);
+        // Stopped again: what has not been dropped by then waits for the next choice.
+        assert!(stops.apply(act("channel/webhook", Act::Stop, None)));
+        assert_eq!(decide(&stops, 19), Chosen::IfNewest);
+        assert!(stops.forget(&"sender/shop-1".parse().unwrap()));
+        assert_eq!(decide(&stops, 19), Chosen::Goes);
     }
 
     #[test]
