@@ -87,11 +87,16 @@ impl StopSwitch {
     /// Whether a delivery must wait, and until when. Ask right before each attempt and each retry;
     /// while it waits its deadline goes on.
     pub fn decide(&mut self, delivery: &Delivery, now: Timestamp) -> Option<StoppedUntil> {
+        self.stops().decide(&Facts::of(delivery), now)
+    }
+
+    /// What is stopped and chosen now.
+    pub fn stops(&mut self) -> &Arc<Stops> {
         // An error means that the follower is gone; the last known state holds.
         if self.told.has_changed().unwrap_or(false) {
             self.stops = Arc::clone(&self.told.borrow_and_update());
         }
-        self.stops.decide(&Facts::of(delivery), now)
+        &self.stops
     }
 
     /// Waits until what is stopped has changed; for ever when the follower is gone. Cancel safe.

@@ -8,6 +8,7 @@
 
 mod admission;
 mod attempts;
+mod backlog;
 mod ends;
 mod gate;
 mod notes;
@@ -33,6 +34,8 @@ use tokio::time::Sleep;
 
 pub use self::attempts::ATTEMPT_GRACE;
 use self::attempts::{Attempted, Jitter};
+use self::backlog::Backlog;
+pub use self::backlog::ReadAhead;
 use self::ends::Acknowledged;
 use self::gate::Times;
 use self::notes::{Notes, NotesWake};
@@ -106,6 +109,8 @@ pub struct Status {
 struct Pending {
     delivery: Option<Arc<Delivery>>,
     record: Record,
+    /// Its offset in the deliveries topic, from wherever it was read.
+    origin: i64,
     bytes: usize,
     /// An earlier attempt of this or a former owner may have arrived.
     uncertain: bool,
@@ -163,6 +168,8 @@ pub struct Owner {
     switch: StopSwitch,
     suppressed: Suppressed,
     nights: Nights,
+    /// What a start chose for what was accepted before it.
+    backlog_choice: Backlog,
     lane: Lane,
     notes: Notes,
     guard: Option<Guard>,
@@ -201,6 +208,8 @@ enum Wake {
     Suppressions,
     /// A place at the provider is free again.
     Freed,
+    /// The partition was read ahead.
+    Backlog,
 }
 
 impl Owner {
@@ -242,6 +251,7 @@ impl Owner {
             switch,
             suppressed,
             nights,
+            backlog_choice: Backlog::default(),
             lane: Lane::default(),
             notes: Notes::default(),
             guard: None,
@@ -275,6 +285,7 @@ impl Owner {
             self.pump();
             self.feed_lane();
             self.write_intents();
+            self.read_ahead();
             if self.is_drained() {
                 if self.last_note || !self.owes_checkpoint() {
                     self.publish_last_word();
@@ -302,6 +313,7 @@ impl Owner {
                 Wake::Timer => self.publish_status(),
                 Wake::Suppressions => self.end_suppressed(),
                 Wake::Freed => self.wake_groups(),
+                Wake::Backlog => self.drop_backlog(),
             }
             self.take_what_is_ready()?;
         }
@@ -365,6 +377,7 @@ impl Owner {
             (reference, learned) = maybe(schema) => Wake::Schema(reference, learned),
             () = self.suppressed.changed(), if !self.draining => Wake::Suppressions,
             () = self.shared.pacing.freed(), if !self.draining && waits => Wake::Freed,
+            () = self.backlog_choice.read(), if self.backlog_choice.is_reading() => Wake::Backlog,
             () = self.timer.as_mut(), if timed => Wake::Timer,
         };
         match wake {
@@ -378,7 +391,8 @@ impl Owner {
             | Wake::Notes(_)
             | Wake::Timer
             | Wake::Suppressions
-            | Wake::Freed => {}
+            | Wake::Freed
+            | Wake::Backlog => {}
         }
         wake
     }
@@ -413,7 +427,7 @@ impl Owner {
             Command::Report(answer) => self.report(answer),
             Command::Committed { reach } => self.reach = self.reach.max(reach),
             Command::Foreign { ended, until } => self.foreign(&ended, until),
-            Command::Look => {}
+            Command::Look => self.drop_backlog(),
             Command::ForeignDone => self.notes.following = None,
             Command::ResultsEnd { end, sent } => {
                 if sent == self.sent && self.is_receipted() {

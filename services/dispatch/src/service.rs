@@ -19,7 +19,7 @@ use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
-use crate::owner::{LaneBudget, Permits, Shared};
+use crate::owner::{LaneBudget, Permits, ReadAhead, Shared};
 use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
@@ -104,6 +104,7 @@ pub async fn run(
         topics,
         producer: resources.cluster.producer(settings.receipt_linger.0)?,
         notes: resources.cluster.producer(Duration::from_millis(1))?,
+        read_ahead: Arc::new(ReadAhead::new(settings.memory.0 / 4)),
     };
     let mut loops = Tasks::new();
     loops.spawn("control", follower.run(shutdown.child()));
@@ -203,6 +204,7 @@ struct Common {
     topics: Found,
     producer: Arc<dyn Producer>,
     notes: Arc<dyn Producer>,
+    read_ahead: Arc<ReadAhead>,
 }
 
 /// Joins the group for one class, and joins it anew when a stalled partition was given up.
@@ -280,6 +282,7 @@ fn shared(
         nights: Nights::new(Arc::clone(&resources.rules), channel),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),
+        read_ahead: Arc::clone(&common.read_ahead),
         room: Arc::new(Notify::new()),
         clock: resources.clock,
         retry: settings.retry_policy(),

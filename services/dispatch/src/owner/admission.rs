@@ -18,6 +18,8 @@ use crate::lane::Progress;
 /// What is known of a record that is taken in.
 pub(super) struct Taken {
     pub(super) source: Source,
+    /// Its offset in the deliveries topic.
+    pub(super) origin: i64,
     /// None for what could not be read as a delivery.
     pub(super) delivery: Option<Arc<Delivery>>,
     pub(super) key: u64,
@@ -104,6 +106,7 @@ impl Owner {
         };
         let taken = Taken {
             source: Source::Main,
+            origin: offset,
             delivery: Some(delivery),
             key,
             tag,
@@ -119,6 +122,7 @@ impl Owner {
     pub(super) fn take_in(&mut self, record: Record, taken: Taken) -> TakenIn {
         let Taken {
             source,
+            origin,
             delivery,
             key,
             tag,
@@ -141,8 +145,20 @@ impl Owner {
         let known_intent = self.restored.intents[source.index()].get(&offset) == Some(&tag);
         let intended =
             known_intent || (self.restored.intents_unsure && never_twice && may_have_started);
+        let dropped = delivery
+            .as_ref()
+            .filter(|_| !intended)
+            .and_then(|d| self.dropped_from_backlog(d, origin, progress.uncertain));
+        let ends = if intended {
+            Some(Settled {
+                outcome: Outcome::Unknown,
+                reason: Reason::NoAnswer,
+            })
+        } else {
+            dropped
+        };
         // What ends at once need not wait behind others.
-        let diverted = diverted && !intended;
+        let diverted = diverted && ends.is_none();
         let admission = Admission {
             offset,
             key,
@@ -158,6 +174,7 @@ impl Owner {
             payload: Pending {
                 delivery,
                 record,
+                origin,
                 bytes,
                 uncertain: progress.uncertain,
                 // One that must not go twice has not gone, or its intent would be known.
@@ -198,15 +215,8 @@ impl Owner {
                 );
             }
         }
-        if intended {
-            self.end_now(
-                source,
-                offset,
-                Settled {
-                    outcome: Outcome::Unknown,
-                    reason: Reason::NoAnswer,
-                },
-            );
+        if let Some(settled) = ends {
+            self.end_now(source, offset, settled);
             return TakenIn::Ended;
         }
         if diverted {

@@ -107,6 +107,7 @@ impl Owner {
             let mut gate = Gate {
                 suppressed: &self.suppressed,
                 switch: &mut self.switch,
+                backlog: &mut self.backlog_choice,
                 nights: &mut self.nights,
                 guard: self.guard.as_mut(),
                 pacing: &self.shared.pacing,

@@ -70,6 +70,7 @@ impl Owner {
         };
         let taken = Taken {
             source,
+            origin: offset,
             delivery: None,
             key,
             tag: 0,

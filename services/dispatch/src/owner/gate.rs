@@ -1,7 +1,8 @@
-//! The gate before each attempt: suppressions, stops, the night, the repeat guard and pacing, asked in this order.
+//! The gate before each attempt: suppressions, the choices of starts, stops, the night, the repeat guard and
+//! pacing, asked in this order.
 //!
 //! Whatever says no costs nothing: a stopped, nightly or paced delivery waits with its key or its
-//! account, what is suppressed and a repeat end without an attempt. A key that waits for the day goes to the side lane.
+//! account, what is suppressed, dropped from a backlog or a repeat ends without an attempt. A key that waits for the day goes to the side lane.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use bongsu_policy::sequencer::{Permit, Starter};
 use bongsu_suppressions::Suppressed;
 
 use super::Pending;
+use super::backlog::{Backlog, Fate, dropped};
 use crate::control::StopSwitch;
 use crate::guard::Guard;
 use crate::metrics::Lateness;
@@ -21,6 +23,7 @@ use crate::pacing::{Asked, Pacing, Pass};
 pub(super) struct Gate<'a> {
     pub(super) suppressed: &'a Suppressed,
     pub(super) switch: &'a mut StopSwitch,
+    pub(super) backlog: &'a mut Backlog,
     pub(super) nights: &'a mut Nights,
     pub(super) guard: Option<&'a mut Guard>,
     pub(super) pacing: &'a Arc<Pacing>,
@@ -44,6 +47,15 @@ impl Starter<Pending> for Gate<'_> {
         if let Some(settled) = self.suppressed.decide(&delivery.address) {
             self.ends.push(settled);
             return Permit::End;
+        }
+        let (stops, origin) = (self.switch.stops(), pending.origin);
+        match self.backlog.decide(stops, delivery, origin, self.now) {
+            Fate::Goes => {}
+            Fate::Ends(settled) => {
+                self.ends.push(dropped(settled, pending.uncertain));
+                return Permit::End;
+            }
+            Fate::Waits(until) => return Permit::KeyWaits(until),
         }
         if let Some(stop) = self.switch.decide(delivery, now) {
             self.stopped += 1;
@@ -91,14 +103,19 @@ impl Starter<Pending> for Gate<'_> {
         }
     }
 
-    /// What shares a call is no start of its own to pacing, but suppressions, stops, nights and the guard hold it
-    /// all the same.
+    /// What shares a call is no start of its own to pacing, but suppressions, choices, stops, nights and the guard
+    /// hold it all the same.
     fn follows(&mut self, pending: &mut Pending) -> bool {
         let Some(delivery) = &pending.delivery else {
             return false;
         };
         let now = Timestamp(self.now);
+        let stops = self.switch.stops();
+        let fate = self
+            .backlog
+            .decide(stops, delivery, pending.origin, self.now);
         let held = self.suppressed.decide(&delivery.address).is_some()
+            || fate != Fate::Goes
             || self.switch.decide(delivery, now).is_some()
             || self.nights.decide(delivery, now).is_some();
         if held || !self.pacing.packs(delivery) {

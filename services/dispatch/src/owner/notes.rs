@@ -226,6 +226,7 @@ impl Owner {
     /// Answers with what may be committed, after a checkpoint where one is due.
     pub(super) fn report(&mut self, answer: oneshot::Sender<Option<Committed>>) {
         self.watch_progress();
+        self.pass_backlog();
         self.publish_status();
         self.set_gauges();
         if self.notes.checkpointing.is_none() && self.checkpoint_is_due() {

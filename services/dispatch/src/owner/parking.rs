@@ -16,7 +16,7 @@ use super::{Owner, Pending, size_of_record};
 use crate::error::DispatchError;
 use crate::intake::{self, Intake};
 use crate::journal::Source;
-use crate::lane::{Keys, Progress, lane_record, parked_of};
+use crate::lane::{Keys, Parked, Progress, lane_record, parked_of};
 use crate::restore::RestoredLane;
 
 /// Lane records on their way to Kafka at once.
@@ -323,7 +323,13 @@ impl Owner {
             not_before,
             uncertain,
         };
-        self.take_parked(record, delivery, key, progress);
+        let parked = Parked {
+            origin: offset,
+            key,
+            tag: delivery.id.tag(),
+            progress,
+        };
+        self.take_parked(record, delivery, parked);
     }
 
     /// Takes a record of the lane into its sequencer.
@@ -343,7 +349,7 @@ impl Owner {
         }
         match intake::read(&self.shared.codec, &record) {
             Intake::Delivery(delivery) => {
-                self.take_parked(record, delivery, parked.key, parked.progress);
+                self.take_parked(record, delivery, parked);
             }
             // It was read once, when it was parked: by a worker that knew a schema this one does not,
             // or the lane is damaged. Its bytes go to the dead letters, from where they can return.
@@ -372,8 +378,7 @@ impl Owner {
         &mut self,
         record: Record,
         delivery: Arc<bongsu_domain::Delivery>,
-        key: u64,
-        progress: Progress,
+        parked: Parked,
     ) {
         let bytes = size_of_record(&record);
         let tag = delivery.id.tag();
@@ -384,15 +389,16 @@ impl Owner {
             .waiting
             .iter()
             .find(|w| w.lane && w.offset == offset && w.tag.cast_unsigned() == tag);
-        let progress = waits.map_or(progress, |w| Progress {
+        let progress = waits.map_or(parked.progress, |w| Progress {
             attempts: w.attempts.unsigned_abs(),
             not_before: w.not_before,
             uncertain: w.uncertain,
         });
         let taken = Taken {
             source: Source::Lane,
+            origin: parked.origin,
             delivery: Some(delivery),
-            key,
+            key: parked.key,
             tag,
             progress,
             diverted: false,

@@ -13,6 +13,7 @@ use bongsu_stream::port::{Producer, Record};
 use bongsu_suppressions::Suppressed;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::ReadAhead;
 use crate::control::StopSwitch;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
@@ -184,6 +185,8 @@ pub struct Shared {
     pub lease: Arc<Lease>,
     /// Memory of the side lanes.
     pub lane_budget: Arc<LaneBudget>,
+    /// How partitions are read ahead for the choice of a start.
+    pub read_ahead: Arc<ReadAhead>,
     /// Told when a partition has room again.
     pub room: Arc<Notify>,
     /// Time.

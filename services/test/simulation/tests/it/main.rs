@@ -2,6 +2,7 @@
 //! [`KEPT`].
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
+mod backlog;
 mod night;
 mod parked;
 mod suppressed;
