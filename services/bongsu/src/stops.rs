@@ -52,6 +52,54 @@ pub(crate) struct StopArgs {
 pub(crate) struct StartArgs {
     #[command(flatten)]
     target: Target,
+    /// What becomes of deliveries accepted before now: `all` are sent; `drop-stale` drops those that
+    /// are older than an hour, `drop-stale=10m` than ten minutes; `newest` sends of one sender to one
+    /// address only the newest of each collapse key. What is dropped ends as `cancelled`.
+    #[arg(long, default_value = "all")]
+    backlog: Choice,
+}
+
+/// What is stale when nobody says.
+const STALE: Duration = Duration::from_secs(3_600);
+
+/// The choice for the backlog as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    All,
+    DropStale(Duration),
+    Newest,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "all" => Ok(Self::All),
+            None if text == "newest" => Ok(Self::Newest),
+            None if text == "drop-stale" => Ok(Self::DropStale(STALE)),
+            Some(("drop-stale", age)) => age
+                .parse::<bongsu_runtime::Duration>()
+                .map(|age| Self::DropStale(age.0))
+                .map_err(|_| format!("`{age}` is no span; write drop-stale=10m")),
+            _ => Err(format!(
+                "`{text}` is no choice; write all, drop-stale, drop-stale=10m or newest"
+            )),
+        }
+    }
+}
+
+impl Choice {
+    fn at(self, now: Timestamp) -> Backlog {
+        match self {
+            Self::All => Backlog::All,
+            Self::Newest => Backlog::Newest,
+            Self::DropStale(age) => {
+                let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                Backlog::DropStale(now.plus_millis(age.saturating_neg()))
+            }
+        }
+    }
 }
 
 /// The scope, and who acts on it why.
@@ -192,7 +240,8 @@ pub(crate) async fn start(
     json: bool,
 ) -> anyhow::Result<()> {
     let now = Timestamp(Clock::system().now_millis());
-    let control = args.target.control(Act::Start, now)?;
+    let mut control = args.target.control(Act::Start, now)?;
+    control.backlog = args.backlog.at(now);
     let cluster = connect()?;
     let held: Vec<String> = read(&*cluster, topics)
         .await?
@@ -256,6 +305,9 @@ struct Row<'a> {
     until: Option<String>,
     who: &'a str,
     why: &'a str,
+    /// What a start made of its backlog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog: Option<&'static str>,
 }
 
 impl<'a> Row<'a> {
@@ -271,6 +323,7 @@ impl<'a> Row<'a> {
             until: c.until.map(Timestamp::to_rfc3339),
             who: &c.who,
             why: &c.why,
+            backlog: (c.act == Act::Start).then(|| c.backlog.as_str()),
         }
     }
 }
@@ -292,8 +345,20 @@ fn tell(control: &Control, now: Timestamp, json: bool) {
         (Act::Stop, Some(until)) => format!(
             "{scope} is stopped until {until}; its deliveries wait, and expire at their deadlines"
         ),
-        (Act::Start, _) => format!("{scope} is started; what waits goes on"),
+        (Act::Start, _) => format!("{scope} is started; {}", told_of(control.backlog)),
     });
+}
+
+fn told_of(backlog: Backlog) -> String {
+    match backlog {
+        Backlog::All => "what waits goes on".to_owned(),
+        Backlog::DropStale(before) => {
+            format!("what was accepted before {before} is dropped as `cancelled`, the rest goes on")
+        }
+        Backlog::Newest => "of what waits the newest of each collapse key goes on, what it \
+                            supersedes is dropped as `cancelled`"
+            .to_owned(),
+    }
 }
 
 /// Writes the act, then its audit entry: what a person wants stopped must not wait for the books.
@@ -391,6 +456,23 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_760_000_000_000);
+
+    #[test]
+    fn a_choice_is_a_word_and_may_say_what_is_stale() {
+        let at = |text: &str| text.parse::<Choice>().map(|choice| choice.at(NOW));
+        let before = |seconds: i64| Ok(Backlog::DropStale(Timestamp(NOW.0 - seconds * 1_000)));
+        assert_eq!(at("all"), Ok(Backlog::All));
+        assert_eq!(at("newest"), Ok(Backlog::Newest));
+        assert_eq!(at("drop-stale"), before(3_600));
+        assert_eq!(at("drop-stale=10m"), before(600));
+        for (wrong, told) in [
+            ("oldest", "drop-stale=10m"),
+            ("newest=1m", "newest"),
+            ("drop-stale=soon", "`soon`"),
+        ] {
+            assert!(at(wrong).unwrap_err().contains(told), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_end_is_a_moment_or_a_span_and_lies_ahead() {

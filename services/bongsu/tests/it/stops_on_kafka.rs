@@ -75,7 +75,10 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
     let (code, told) = refusal(ask(&["start", "sender", "shop1"]).args(bob));
     assert_eq!(code, Some(64));
     assert!(told.contains("sender/shop-1"), "{told}");
-    text(ask(&["start", "sender", "shop-1"]).args(bob));
+    let (_, told) = refusal(ask(&["start", "sender", "shop-1", "--backlog", "oldest"]).args(bob));
+    assert!(told.contains("drop-stale=10m"), "{told}");
+    let stale = ["--backlog", "drop-stale=10m"];
+    text(ask(&["start", "sender", "shop-1"]).args(stale).args(bob));
     let listed = text(&mut ask(&["stops"]));
     assert!(
         listed.contains("account/discord/default") && !listed.contains("shop-1"),
@@ -86,6 +89,7 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
         (&all[1]["state"], &all[1]["who"]),
         (&"started".into(), &"bob".into())
     );
+    assert_eq!(all[1]["backlog"], "drop-stale");
 
     let entries = audit(bootstrap, &names.topic("audit")).await;
     let acts: Vec<_> = entries
@@ -101,6 +105,7 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
         ]
     );
     assert!(entries[0].details.contains_key("until") && entries[0].why == "a loop");
+    assert_eq!(entries[2].details["backlog"], "drop-stale");
 }
 
 /// When the simulator read each request to a hook, in Unix microseconds.
