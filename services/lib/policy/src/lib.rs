@@ -2,6 +2,7 @@
 //!
 //! * [`sequencer`]: what of one partition may start, what waits, what is complete, what may be
 //!   committed;
+//! * [`flood`]: which sender fills a partition that others wait in;
 //! * [`retry`]: what follows an attempt;
 //! * [`repeats`]: which events were seen before;
 //! * [`repeat_guard`]: which contents an address has had too often;
@@ -9,6 +10,7 @@
 //! * [`hygiene`]: which addresses are dead; [`suppressions`]: what is not sent to;
 //! * [`stops`]: what people hold back; [`newest`]: what of a backlog is superseded.
 
+pub mod flood;
 pub mod hashing;
 pub mod hygiene;
 pub mod newest;
@@ -21,6 +23,7 @@ pub mod sequencer;
 pub mod stops;
 pub mod suppressions;
 
+pub use flood::{Floods, Turns};
 pub use newest::{Newest, Sieve, Unit};
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};

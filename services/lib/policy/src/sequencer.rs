@@ -171,6 +171,8 @@ struct Sender {
     hash: u64,
     group: u32,
     keys: u32,
+    /// Deliveries in the queues of its keys.
+    held: usize,
     /// Keys whose head may start.
     ready: VecDeque<u64>,
     deficit: u32,
@@ -293,6 +295,9 @@ impl<P> Sequencer<P> {
     fn queue(&mut self, hash: u64, sender: u64, group: u32, slot: u32) {
         let Some(key) = self.keys.get_mut(&hash) else {
             let sender = self.sender(sender, group);
+            if let Some(sender) = self.senders.get_mut(sender) {
+                sender.held += 1;
+            }
             self.keys.insert(
                 hash,
                 Key {
@@ -307,6 +312,9 @@ impl<P> Sequencer<P> {
             return;
         };
         key.length += 1;
+        if let Some(sender) = self.senders.get_mut(key.sender) {
+            sender.held += 1;
+        }
         if key.length == 1 {
             // Its last delivery left while it was listed.
             (key.head, key.tail) = (slot, slot);
@@ -528,6 +536,9 @@ impl<P> Sequencer<P> {
             slot = std::mem::replace(&mut entry.next, NONE);
             entry.previous = NONE;
         }
+        if let Some(sender) = self.senders.get_mut(sender) {
+            sender.held -= offsets.len();
+        }
         if !listed {
             self.keys.remove(&hash);
             self.release(sender);
@@ -550,6 +561,9 @@ impl<P> Sequencer<P> {
             return;
         }
         key.length -= 1;
+        if let Some(sender) = self.senders.get_mut(key.sender) {
+            sender.held -= 1;
+        }
         if key.length == 0 {
             let (sender, listed) = (key.sender, key.listed);
             // A listed key is found without a head, and passed over, when its turn comes.

@@ -71,6 +71,49 @@ impl<P> Sequencer<P> {
         found
     }
 
+    /// The sender with the most deliveries in its keys' queues, those in an attempt included, and how
+    /// many they are. Looks at all senders.
+    #[must_use]
+    pub fn busiest_sender(&self) -> Option<(u64, usize)> {
+        self.senders
+            .iter()
+            .map(|sender| (sender.held, sender.hash))
+            .max()
+            .map(|(held, hash)| (hash, held))
+    }
+
+    /// Deliveries in the queues of a sender's keys. Looks at all senders.
+    #[must_use]
+    pub fn held_by(&self, hash: u64) -> usize {
+        let its = self.senders.iter().filter(|sender| sender.hash == hash);
+        its.map(|sender| sender.held).sum()
+    }
+
+    /// The keys of a sender that have deliveries queued. Looks at all keys.
+    #[must_use]
+    pub fn keys_of(&self, hash: u64) -> Vec<u64> {
+        let its = self.keys.iter().filter(|(_, key)| {
+            let sender = self.senders.get(key.sender);
+            key.length > 0 && sender.is_some_and(|sender| sender.hash == hash)
+        });
+        let mut keys: Vec<u64> = its.map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether a key has deliveries queued or in an attempt.
+    #[must_use]
+    pub fn has_key(&self, hash: u64) -> bool {
+        self.keys.get(&hash).is_some_and(|key| key.length > 0)
+    }
+
+    /// Senders that have something to send at `now`.
+    #[must_use]
+    pub fn ready_senders(&self, now: i64) -> usize {
+        let open = self.groups.iter().filter(|(_, g)| g.waits_until <= now);
+        open.map(|(_, group)| group.ring.len()).sum()
+    }
+
     /// Ends the deliveries that wait, queued or between attempts, and of which `is_over` says so; the
     /// owner writes their receipts ([`Sequencer::settle`] is done for them). Looks at all that are
     /// open.

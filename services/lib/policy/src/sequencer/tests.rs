@@ -555,6 +555,25 @@ impl Model {
         let settled: Vec<_> = s.settled().map(|(offset, _)| offset).collect();
         let expected: Vec<_> = self.terminal.range(s.watermark()..).copied().collect();
         assert_eq!(settled, expected);
+        self.check_senders(s);
+    }
+
+    /// Each key is a sender of its own here.
+    fn check_senders(&self, s: &Sequencer<()>) {
+        let mut most = None;
+        for key in 0..4 {
+            let queued = self.keys.iter().filter(|(offset, of)| {
+                let left = [&self.terminal, &self.diverting, &self.passed];
+                **of == key && !left.iter().any(|set| set.contains(offset))
+            });
+            let held = queued.count();
+            assert_eq!(s.held_by(key), held, "held by {key}");
+            assert_eq!(s.has_key(key), held > 0);
+            assert_eq!(s.keys_of(key), if held > 0 { vec![key] } else { vec![] });
+            most = most.max(Some(held));
+        }
+        let busiest = s.busiest_sender().map_or(0, |(_, held)| held);
+        assert_eq!(Some(busiest), most);
     }
 }
 
