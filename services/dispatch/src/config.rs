@@ -28,6 +28,10 @@ settings! {
         /// A key that waits this long, or whose delivery has failed for this long, goes to the side
         /// lane with its followers.
         pub divert_after: Duration = Duration::secs(30),
+        /// A sender that holds more than this share of a full window, while others speak in its
+        /// partition too, goes through the side lane until little is left of it: what is read behind
+        /// it need not wait for it. 100% switches that off.
+        pub flood_share: Ratio = Ratio::percent(75),
         /// Kafka declares a silent worker dead after this. `lease` + `attempt_timeout` + a heartbeat
         /// (a sixth of this) + two seconds must fit into it, so that a cut-off worker has finished
         /// before its successor starts.

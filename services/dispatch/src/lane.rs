@@ -124,6 +124,18 @@ impl Keys {
         back
     }
 
+    /// Keys in the lane.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the lane is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Deliveries parked and not ended.
     #[must_use]
     pub fn open(&self) -> u64 {

@@ -57,6 +57,8 @@ instruments! {
         held: UpDownCounter<i64> = "bongsu_deliveries_held" of "deliveries" by [channel, class], alert "when it stays at the windows' size";
         /// Deliveries that went to the side lane.
         parked: Counter<u64> = "bongsu_parked_deliveries" of "deliveries" by [channel, class], alert "";
+        /// Times a sender was found to fill a partition's window while others wait, and went through the side lane.
+        floods: Counter<u64> = "bongsu_floods" of "senders" by [channel, class], alert "on a steady rate: put such floods into the bulk class, or spread their sender";
         /// Deliveries that wait in the side lane; returns to zero.
         in_lane: UpDownCounter<i64> = "bongsu_deliveries_parked" of "deliveries" by [channel, class], alert "when rising for an hour";
         /// Deliveries that wait because a person stopped their scope; returns to zero.
@@ -248,6 +250,11 @@ impl DispatchMetrics {
     /// Deliveries went to the side lane.
     pub fn parked(&self, count: u64) {
         self.on.parked.add(count, &self.labels);
+    }
+
+    /// A sender was found to flood a partition.
+    pub fn flooded(&self) {
+        self.on.floods.add(1, &self.labels);
     }
 
     /// A partition's part of the deliveries in its side lane.

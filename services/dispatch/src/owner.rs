@@ -10,6 +10,7 @@ mod admission;
 mod attempts;
 mod backlog;
 mod ends;
+mod flood;
 mod gate;
 mod notes;
 mod parking;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_domain::{Delivery, Timestamp};
-use bongsu_policy::{Nights, Packing, Sequencer};
+use bongsu_policy::{Nights, Packing, Sequencer, Turns};
 use bongsu_schemas::SchemaRef;
 use bongsu_stream::port::{Answer, Answers, Committed, Record};
 use bongsu_suppressions::Suppressed;
@@ -37,11 +38,12 @@ use self::attempts::{Attempted, Jitter};
 use self::backlog::Backlog;
 pub use self::backlog::ReadAhead;
 use self::ends::Acknowledged;
+use self::flood::Diversion;
 use self::gate::Times;
 use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
-use self::shared::Permit;
 pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
+use self::shared::{LaneShare, Permit};
 use crate::control::StopSwitch;
 use crate::error::DispatchError;
 use crate::guard::Guard;
@@ -171,6 +173,8 @@ pub struct Owner {
     /// What a start chose for what was accepted before it.
     backlog_choice: Backlog,
     lane: Lane,
+    lane_share: LaneShare,
+    diversion: Diversion,
     notes: Notes,
     guard: Option<Guard>,
     gauges: Gauges,
@@ -187,8 +191,8 @@ pub struct Owner {
     /// Rings when something is due, and when that is, milliseconds.
     timer: Pin<Box<Sleep>>,
     rings_at: i64,
-    /// Which source is asked first, in turn.
-    first: Source,
+    /// Which source is asked first.
+    turns: Turns,
     draining: bool,
     /// A drained owner has written its last checkpoint.
     last_note: bool,
@@ -227,6 +231,8 @@ impl Owner {
         let switch = shared.switch.clone();
         let nights = shared.nights.clone();
         let suppressed = shared.suppressed.clone();
+        let lane_share = LaneShare::new(Arc::clone(&shared.lane_budget));
+        let diversion = Diversion::new(shared.flood_share);
         let gauges = Gauges {
             held: shared.metrics.held(),
             in_lane: shared.metrics.in_lane(),
@@ -253,6 +259,8 @@ impl Owner {
             nights,
             backlog_choice: Backlog::default(),
             lane: Lane::default(),
+            lane_share,
+            diversion,
             notes: Notes::default(),
             guard: None,
             gauges,
@@ -268,7 +276,7 @@ impl Owner {
             leased: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             rings_at: i64::MAX,
-            first: Source::Main,
+            turns: Turns::default(),
             draining: false,
             last_note: false,
         }
@@ -457,6 +465,7 @@ impl Owner {
         });
         self.restored = restored;
         self.lane = Lane::restored(&lane);
+        self.lane_share.set_keys(self.lane.keys.len());
         for record in lane.records {
             self.admit_parked(record);
         }

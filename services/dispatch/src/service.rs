@@ -288,6 +288,7 @@ fn shared(
         retry: settings.retry_policy(),
         attempt_timeout: settings.attempt_timeout.0,
         divert_after_ms: millis(settings.divert_after),
+        flood_share: settings.flood_share.of(100),
         headroom: i64::from(settings.headroom),
         window_records: settings.window_records,
         stall_after_ms: millis(settings.stall_after),

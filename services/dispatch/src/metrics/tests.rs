@@ -57,6 +57,7 @@ fn every_instrument_is_used_and_has_the_labels_it_is_described_with() {
     m.stalled();
     m.stands_still(3, Culprit::Receipts);
     m.parked(1);
+    m.flooded();
     m.guard_forgot(1);
     m.held_by_night(1);
     let control = ControlMetrics::new(&metrics, Channel::Webhook);

@@ -157,8 +157,10 @@ impl Owner {
         } else {
             dropped
         };
+        let floods = source == Source::Main
+            && subject.is_some_and(|s| self.goes_with_flood(s.sender, key, diverted));
         // What ends at once need not wait behind others.
-        let diverted = diverted && ends.is_none();
+        let diverted = (diverted || floods) && ends.is_none();
         let admission = Admission {
             offset,
             key,

@@ -98,9 +98,9 @@ impl Owner {
         }
         let now = self.now;
         let packing = self.packing;
-        // The deliveries and the lane take turns at being asked first.
-        self.first = self.first.other();
-        for source in [self.first, self.first.other()] {
+        // The deliveries and the lane take turns at being asked first, as many as senders are ready.
+        let first = self.next_turn();
+        for source in [first, first.other()] {
             let Some(sequencers) = self.sequencers.as_mut() else {
                 return false;
             };
@@ -136,6 +136,18 @@ impl Owner {
             }
         }
         false
+    }
+
+    fn next_turn(&mut self) -> Source {
+        let [main, lane] = Source::ALL.map(|source| {
+            let sequencers = self.sequencers.as_ref();
+            sequencers.map_or(0, |s| s[source.index()].ready_senders(self.now))
+        });
+        if self.turns.is_lanes(main, lane) {
+            Source::Lane
+        } else {
+            Source::Main
+        }
     }
 
     fn call(&mut self, source: Source, offsets: Vec<i64>, passes: Vec<Pass>, permit: Permit) {
@@ -219,6 +231,9 @@ impl Owner {
             self.shared.metrics.attempted(result, took);
             if let Some(reference) = references.get_mut(i).and_then(Option::take) {
                 self.name(source, offset, reference);
+            }
+            if result == AttemptResult::Accepted {
+                self.diversion.floods.served(self.now);
             }
             if let Some(pass) = passes.next() {
                 let strangers = self.serves_strangers(source, offset);

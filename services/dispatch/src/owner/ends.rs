@@ -267,12 +267,18 @@ impl Owner {
     pub(super) fn left(&mut self, source: Source, offset: i64, key: Option<u64>, bytes: usize) {
         self.notes.ended(source, offset);
         match source {
-            Source::Main => self.unload(bytes),
+            Source::Main => {
+                self.unload(bytes);
+                if let Some(key) = key {
+                    self.divert_marked(key);
+                }
+            }
             Source::Lane => {
                 self.unload_lane(bytes);
                 if let Some(key) = key
                     && self.lane.keys.end(key)
                 {
+                    self.lane_share.set_keys(self.lane.keys.len());
                     tracing::debug!(
                         partition = self.partition,
                         "a key is back from the side lane"

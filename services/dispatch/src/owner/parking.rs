@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bongsu_policy::hashing::ByHash;
+use bongsu_policy::sequencer::State;
 use bongsu_stream::error::{ErrorClass, ProduceError};
 use bongsu_stream::port::{From, Isolation, Outgoing, Record, TailRange, TopicPartition};
 use futures_util::StreamExt;
@@ -21,12 +22,14 @@ use crate::restore::RestoredLane;
 
 /// Lane records on their way to Kafka at once.
 const OUTSTANDING: usize = 256;
-/// Lane records read back in one go.
-const READ_BACK: i64 = 512;
+/// What a lane record is taken to need before it is read, in bytes.
+const PARKED_BYTES: usize = 2_048;
 /// Pause before a full producer queue, or a lane that cannot be read, is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Blocked keys parked at once when the window is full of them.
 const UNDER_PRESSURE: usize = 64;
+/// A key that waits with so many offsets between it and the last one read goes to the lane in any case.
+const PINNED: usize = 50_000;
 /// How often the pressure is looked at, milliseconds.
 const PRESSURE_MS: i64 = 1_000;
 
@@ -38,8 +41,6 @@ type ReadBack = Result<(Vec<Record>, i64), String>;
 pub(super) struct Lane {
     /// Keys that are in it.
     pub(super) keys: Keys,
-    /// Memory of what is held of it, in bytes.
-    pub(super) bytes: usize,
     /// Where it ended when this owner began.
     pub(super) restored_end: i64,
     /// Keys with something to be written, each once and only while nothing of it is on its way: a
@@ -56,6 +57,8 @@ pub(super) struct Lane {
     /// One past the last offset written.
     end: i64,
     reading: Option<BoxFuture<'static, ReadBack>>,
+    /// Bytes that are kept free for what is read.
+    reserved: usize,
     again: Option<BoxFuture<'static, ()>>,
     looked_at: i64,
 }
@@ -106,6 +109,11 @@ impl Lane {
         self.next = self.next.max(next);
     }
 
+    /// Whether there is more in it than was taken in.
+    pub(super) fn is_behind(&self) -> bool {
+        self.next < self.end || self.reading.is_some()
+    }
+
     fn wait(&mut self) {
         self.again = Some(Box::pin(tokio::time::sleep(AGAIN)));
     }
@@ -126,7 +134,12 @@ impl Owner {
         let now = self.now;
         let long = at - now >= self.shared.divert_after_ms
             || now - failing_since >= self.shared.divert_after_ms;
-        if long && let Some(key) = self.sequencer(source).and_then(|s| s.key_of(offset)) {
+        // Behind a flood in the lane it would wait for longer than it must.
+        let long = long && self.diversion.floods.is_empty();
+        let Some(key) = self.sequencer(source).and_then(|s| s.key_of(offset)) else {
+            return;
+        };
+        if long || self.diversion.is_marked(key) {
             self.park_key(key);
         }
     }
@@ -153,31 +166,43 @@ impl Owner {
             return;
         }
         self.lane.looked_at = now;
+        self.free_pinned();
         let (records, _) = self.load.get();
+        // Bytes may fill a window long before its records do.
+        let full = self.load.is_paused();
         let half = self.shared.window_records / 2;
         let Some(sequencer) = self.sequencer(Source::Main) else {
             return;
         };
-        if records < half {
+        if records < half && !full {
             return;
         }
-        let blocked = sequencer.blocked_keys(UNDER_PRESSURE);
+        let blocked = sequencer.blocked_keys(usize::MAX);
         let held: usize = blocked.iter().map(|(_, length)| length).sum();
-        if held < half {
+        if held < half && !(full && held >= records / 2) {
             return;
         }
-        for (key, _) in blocked {
+        for (key, _) in blocked.into_iter().take(UNDER_PRESSURE) {
             self.park_key(key);
         }
     }
 
-    fn park_key(&mut self, key: u64) {
+    /// Parks the key that holds the commit far behind what was read.
+    fn free_pinned(&mut self) {
+        let pin = self.sequencer(Source::Main).and_then(|s| s.pin());
+        if let Some(pin) = pin.filter(|pin| pin.span > PINNED && pin.state == State::Waiting) {
+            self.park_key(pin.key);
+        }
+    }
+
+    /// Whether anything was parked: nothing is while an attempt of the key is under way.
+    pub(super) fn park_key(&mut self, key: u64) -> bool {
         let Some(sequencer) = self.sequencer(Source::Main) else {
-            return;
+            return false;
         };
         let offsets = sequencer.divert(key);
         if offsets.is_empty() {
-            return;
+            return false;
         }
         tracing::debug!(
             partition = self.partition,
@@ -187,12 +212,14 @@ impl Owner {
         for offset in offsets {
             self.park(key, offset);
         }
+        true
     }
 
     /// Queues a delivery for the lane.
     pub(super) fn park(&mut self, key: u64, offset: i64) {
         self.shared.metrics.parked(1);
         self.lane.keys.park(key);
+        self.lane_share.set_keys(self.lane.keys.len());
         let waiting = self.lane.unwritten.entry(key).or_insert_with(|| {
             self.lane.queue.push_back(key);
             VecDeque::new()
@@ -204,6 +231,7 @@ impl Owner {
     pub(super) fn feed_lane(&mut self) {
         if !self.draining {
             self.relieve_pressure();
+            self.look_for_floods();
             self.read_lane_back();
         }
         while self.lane.again.is_none()
@@ -265,12 +293,14 @@ impl Owner {
                 self.lane.wait();
             }
             Wake::ReadBack(Ok((records, until))) => {
+                self.lane_share.remove(self.lane.reserved);
                 for record in records {
                     self.admit_parked(record);
                 }
                 self.lane.next = self.lane.next.max(until);
             }
             Wake::ReadBack(Err(error)) => {
+                self.lane_share.remove(self.lane.reserved);
                 tracing::warn!(error, "the side lane cannot be read back yet");
                 self.lane.wait();
             }
@@ -281,23 +311,20 @@ impl Owner {
 
     /// The lane has it: the original offset is terminal, and the delivery goes on from the lane.
     fn appended(&mut self, offset: i64, at: i64) {
-        let behind = self.lane.next < self.lane.end || self.lane.reading.is_some();
+        let behind = self.lane.is_behind();
         self.lane.end = self.lane.end.max(at + 1);
         let Some(sequencer) = self.sequencer(Source::Main) else {
             return;
         };
         let key = sequencer.key_of(offset);
-        let (_, _, not_before) =
-            sequencer
-                .state(offset)
-                .unwrap_or((bongsu_policy::sequencer::State::Diverting, 0, 0));
+        let (_, _, not_before) = sequencer.state(offset).unwrap_or((State::Diverting, 0, 0));
         let attempts = sequencer.attempts(offset);
         let Some(pending) = sequencer.acknowledge(offset) else {
             return;
         };
         self.unload(pending.bytes);
         self.notes.ended(Source::Main, offset);
-        let fits = self.shared.lane_budget.has_room(self.lane.bytes);
+        let fits = self.lane_share.has_room();
         if behind || !fits {
             // Read back from Kafka, in order, once there is room.
             return;
@@ -411,14 +438,12 @@ impl Owner {
     }
 
     fn load_lane(&mut self, bytes: usize) {
-        self.lane.bytes += bytes;
-        self.shared.lane_budget.add(bytes);
+        self.lane_share.add(bytes);
     }
 
     /// A parked delivery is gone from memory.
     pub(super) fn unload_lane(&mut self, bytes: usize) {
-        self.lane.bytes = self.lane.bytes.saturating_sub(bytes);
-        self.shared.lane_budget.remove(bytes);
+        self.lane_share.remove(bytes);
     }
 
     fn is_gone(&self, offset: i64) -> bool {
@@ -428,12 +453,15 @@ impl Owner {
 
     /// Reads parked deliveries for which there was no room, once there is some.
     fn read_lane_back(&mut self) {
-        let room = self.shared.lane_budget.has_room(self.lane.bytes);
+        let room = self.lane_share.has_room();
         let behind = self.lane.next < self.lane.end;
         if !(behind && room) || self.lane.reading.is_some() || self.lane.again.is_some() {
             return;
         }
-        let until = self.lane.end.min(self.lane.next + READ_BACK);
+        let until = self.lane.end.min(self.lane.next + self.lane_share.batch());
+        let count = usize::try_from(until - self.lane.next).unwrap_or(0);
+        self.lane.reserved = count * PARKED_BYTES;
+        self.lane_share.add(self.lane.reserved);
         let partition = TopicPartition::new(Arc::clone(&self.shared.sources.lanes), self.partition);
         let range = TailRange {
             partition: partition.clone(),

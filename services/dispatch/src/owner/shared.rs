@@ -67,6 +67,11 @@ impl Load {
             && self.bytes.load(Ordering::SeqCst) <= self.room_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether its window was full, and has not half emptied since.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
     /// Records and bytes now.
     #[must_use]
     pub fn get(&self) -> (usize, usize) {
@@ -82,11 +87,14 @@ impl Load {
 pub struct LaneBudget {
     used: AtomicUsize,
     most: usize,
+    keys: AtomicUsize,
 }
 
 impl LaneBudget {
     /// What every partition may hold whatever the others do.
     const FLOOR: usize = 64 * 1024;
+    /// Memory of one order key that is in a lane.
+    const KEY_BYTES: usize = 32;
 
     /// A budget of `most` bytes.
     #[must_use]
@@ -94,20 +102,72 @@ impl LaneBudget {
         Self {
             used: AtomicUsize::new(0),
             most,
+            keys: AtomicUsize::new(0),
         }
     }
 
-    /// Whether a partition that holds `held` may take more.
-    pub(super) fn has_room(&self, held: usize) -> bool {
-        held < Self::FLOOR || self.used.load(Ordering::Relaxed) < self.most
+    /// Whether there is room beyond what each partition may hold in any case.
+    fn is_free(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.most
+    }
+}
+
+/// One partition's part of the lanes' memory. What it holds is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct LaneShare {
+    budget: Arc<LaneBudget>,
+    bytes: usize,
+    keys: usize,
+}
+
+impl LaneShare {
+    pub(super) const fn new(budget: Arc<LaneBudget>) -> Self {
+        Self {
+            budget,
+            bytes: 0,
+            keys: 0,
+        }
     }
 
-    pub(super) fn add(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+    /// Whether the partition may take more.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < LaneBudget::FLOOR || self.budget.is_free()
     }
 
-    pub(super) fn remove(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    /// Records that may be read back at once.
+    pub(super) fn batch(&self) -> i64 {
+        if self.budget.is_free() { 512 } else { 64 }
+    }
+
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// So many keys are in the lane now.
+    pub(super) fn set_keys(&mut self, keys: usize) {
+        let known = std::mem::replace(&mut self.keys, keys);
+        self.budget.keys.fetch_add(keys, Ordering::Relaxed);
+        self.budget.keys.fetch_sub(known, Ordering::Relaxed);
+    }
+
+    /// Whether keys may be parked that need not be: they take up to four times the lanes' bytes.
+    pub(super) fn has_room_for_keys(&self) -> bool {
+        let most = self.budget.most * 4 / LaneBudget::KEY_BYTES;
+        self.budget.keys.load(Ordering::Relaxed) < most
+    }
+}
+
+impl Drop for LaneShare {
+    fn drop(&mut self) {
+        self.remove(self.bytes);
+        self.set_keys(0);
     }
 }
 
@@ -203,6 +263,8 @@ pub struct Shared {
     pub attempt_timeout: Duration,
     /// A key that waits, or has failed, for this long goes to the side lane, milliseconds.
     pub divert_after_ms: i64,
+    /// Percent of a full window above which a sender floods it.
+    pub flood_share: usize,
     /// Deliveries that may be started between two commits.
     pub headroom: i64,
     /// Unsettled records of one partition.

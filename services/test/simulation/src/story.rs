@@ -47,7 +47,11 @@ async fn run(seed: u64) -> Result<Verdict, String> {
     let mut random = Random::new(seed);
     // Every third world packs; a sender then publishes without pause, so that there is something to.
     let pack = seed.is_multiple_of(3);
-    let world = World::with_packing(pack).await?;
+    let mut world = World::with_packing(pack).await?;
+    // Every fourth is so narrow that one sender fills it.
+    if seed % 4 == 1 {
+        world.window = 6;
+    }
     world.log.set_faults(FaultPlan {
         seed: random.bits(),
         unacknowledged_per_mille: 5,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bongsu_channels::provider::Provider;
 use bongsu_domain::{Channel, Class};
-use bongsu_runtime::{Clock, Duration, Health, Metrics, Shutdown};
+use bongsu_runtime::{Clock, Duration, Health, Metrics, Ratio, Shutdown};
 use bongsu_schemas::{Codec, NoLookup, Topics};
 use bongsu_store::MemoryStore;
 use bongsu_stream::local::LocalCluster;
@@ -36,6 +37,8 @@ pub struct World {
     pub codec: Arc<Codec>,
     /// Whether the provider takes consecutive deliveries of one key in one call.
     pub pack: bool,
+    /// Records of a partition's window in dispatch.
+    pub window: usize,
 }
 
 /// A running service: dropping it is a crash.
@@ -108,6 +111,7 @@ impl World {
             clock,
             codec: Arc::new(Codec::default()),
             pack,
+            window: 40,
         };
         let t = &world.topics;
         let mut names = vec![
@@ -205,35 +209,57 @@ impl World {
     /// When it cannot be built.
     pub fn dispatch(&self, worker: u64, mut random: Random) -> Result<Process, String> {
         let seed = random.bits();
-        let resources = bongsu_dispatch::Resources {
-            cluster: self.cluster(),
-            topics: self.topics.clone(),
-            codec: Arc::clone(&self.codec),
-            schemas: Arc::new(NoLookup),
-            channel: Channel::Webhook,
-            provider: Arc::new(SimulatedProvider::new(
-                self.memory.clone(),
-                worker,
-                random,
-                self.pack,
-            )),
-            rules: Arc::default(),
-            clock: self.clock,
-            metrics: metrics()?,
-            health: Health::new(),
-            worker_id: format!("dispatch-{worker}").into(),
-            seed,
-        };
-        let shutdown = Shutdown::new();
+        let provider = SimulatedProvider::new(self.memory.clone(), worker, random, self.pack);
         let settings = bongsu_dispatch::Settings {
+            window_records: self.window,
+            ..Self::settings()
+        };
+        let name = format!("dispatch-{worker}");
+        self.dispatch_with(settings, &name, seed, Arc::new(provider))
+    }
+
+    /// What dispatch is set to here: little of everything.
+    #[must_use]
+    pub fn settings() -> bongsu_dispatch::Settings {
+        bongsu_dispatch::Settings {
             max_in_flight: 16,
             window_records: 40,
             max_attempts: 1_000,
             retry_cap: Duration::secs(2),
             // Soon, so that keys go to the side lane and come back in most runs.
             divert_after: Duration::secs(1),
+            // Two senders share a window here, so that the default is seldom reached.
+            flood_share: Ratio::percent(50),
             ..bongsu_dispatch::Settings::default()
+        }
+    }
+
+    /// A dispatch process for webhooks with settings and a provider of its own.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn dispatch_with(
+        &self,
+        settings: bongsu_dispatch::Settings,
+        name: &str,
+        seed: u64,
+        provider: Arc<dyn Provider>,
+    ) -> Result<Process, String> {
+        let resources = bongsu_dispatch::Resources {
+            cluster: self.cluster(),
+            topics: self.topics.clone(),
+            codec: Arc::clone(&self.codec),
+            schemas: Arc::new(NoLookup),
+            channel: Channel::Webhook,
+            provider,
+            rules: Arc::default(),
+            clock: self.clock,
+            metrics: metrics()?,
+            health: Health::new(),
+            worker_id: name.into(),
+            seed,
         };
+        let shutdown = Shutdown::new();
         Ok(Process::start(
             shutdown.clone(),
             bongsu_dispatch::run(settings, resources, shutdown),

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 /// Beyond the window of the simulated workers (40), and far beyond what one may hold in flight.
 const DELIVERIES: u64 = 240;
+const CHANNEL: &str = "channel/webhook";
 const HOUR_MS: i64 = 3_600_000;
 /// Seeds of one run; `BONGSU_SEEDS` asks for another number.
 const SEEDS: u64 = 60;
@@ -93,9 +94,9 @@ async fn write(world: &World, planned: &[Planned]) {
     }
 }
 
-async fn act(world: &World, act: Act, backlog: Backlog) {
+pub(crate) async fn act(world: &World, scope: &str, act: Act, backlog: Backlog) {
     let control = Control {
-        scope: "channel/webhook".parse().unwrap(),
+        scope: scope.parse().unwrap(),
         act,
         who: "ann".into(),
         why: "a test".into(),
@@ -152,21 +153,12 @@ fn kept(backlog: &[Planned]) -> BTreeSet<String> {
     newest.into_values().collect()
 }
 
-fn paused(run: impl Future<Output = Result<usize, String>>) -> Result<usize, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(run)
-}
-
 /// A backlog that waits behind a stop, a start with a choice, and kills while it is worked off.
 async fn worked_off(seed: u64) -> Result<usize, String> {
     let mut random = Random::new(seed);
     let world = World::with_packing(seed.is_multiple_of(3)).await?;
     let newest = seed.is_multiple_of(2);
-    act(&world, Act::Stop, Backlog::All).await;
+    act(&world, CHANNEL, Act::Stop, Backlog::All).await;
     let backlog: Vec<Planned> = (0..DELIVERIES)
         .map(|n| {
             let age = random.below(2 * HOUR_MS.unsigned_abs()).cast_signed();
@@ -187,7 +179,7 @@ async fn worked_off(seed: u64) -> Result<usize, String> {
     } else {
         Backlog::DropStale(stale)
     };
-    act(&world, Act::Start, choice).await;
+    act(&world, CHANNEL, Act::Start, choice).await;
     let mut worker = match hired {
         Some(worker) => worker,
         None => world.dispatch(0, random.fork())?,
@@ -248,7 +240,7 @@ fn what_is_dropped_from_a_backlog_is_never_sent_and_the_rest_is() {
     let (mut dropped, mut failed) = (0, Vec::new());
     let seeds = crate::number("BONGSU_SEEDS").unwrap_or(SEEDS);
     for seed in 0..seeds {
-        match paused(worked_off(seed)) {
+        match crate::paused(worked_off(seed)) {
             Ok(count) => dropped += count,
             Err(why) => failed.push(format!("seed {seed}: {why}")),
         }
@@ -261,10 +253,10 @@ fn what_is_dropped_from_a_backlog_is_never_sent_and_the_rest_is() {
 async fn a_stop_ends_the_choice_of_the_start_before_it() {
     let world = World::new().await.unwrap();
     let mut random = Random::new(7);
-    act(&world, Act::Stop, Backlog::All).await;
-    act(&world, Act::Start, Backlog::Newest).await;
-    act(&world, Act::Stop, Backlog::All).await;
-    act(&world, Act::Start, Backlog::All).await;
+    act(&world, CHANNEL, Act::Stop, Backlog::All).await;
+    act(&world, CHANNEL, Act::Start, Backlog::Newest).await;
+    act(&world, CHANNEL, Act::Stop, Backlog::All).await;
+    act(&world, CHANNEL, Act::Start, Backlog::All).await;
     let backlog: Vec<Planned> = (0..60)
         .map(|n| planned(n, &mut random, EPOCH_MS - HOUR_MS))
         .collect();

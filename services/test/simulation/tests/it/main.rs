@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod backlog;
+mod flood;
 mod night;
 mod parked;
 mod suppressed;
@@ -18,6 +19,16 @@ const KEPT: &[u64] = &[
 
 /// Seeds of one run; `BONGSU_SEEDS` asks for another number.
 const SEEDS: u64 = 2_000;
+
+/// Runs in virtual time of its own.
+fn paused<T>(run: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(run)
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
