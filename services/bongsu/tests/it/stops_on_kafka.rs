@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bongsu_runtime::Tasks;
-use bongsu_schemas::{AuditEntry, Codec};
+use bongsu_schemas::{AuditEntry, AvroRecord, Codec, Delivery, Receipt};
 use bongsu_stream::kafka::{KafkaCluster, Settings};
-use bongsu_stream::port::{From, Isolation, Record, TailRange, TopicPartition};
+use bongsu_stream::port::{Cluster as _, From, Isolation, Record, TailRange, TopicPartition};
 use bongsu_testkit::{Names, TestKafka, wait_until};
 use serde_json::{Value, json};
 
@@ -19,23 +19,26 @@ fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Every entry of the audit.
-async fn audit(bootstrap: &str, topic: &str) -> Vec<AuditEntry> {
+/// Every record of a topic that can be read as what is asked for, in no order.
+async fn read<T: AvroRecord>(bootstrap: &str, topic: &str) -> Vec<T> {
     let cluster = KafkaCluster::connect(Settings {
         bootstrap_servers: bootstrap.to_owned(),
         ..Settings::default()
     })
     .unwrap();
+    let described = cluster.topics(vec![topic.to_owned()]).await.unwrap();
+    let ranges = (0..described[topic].partitions)
+        .map(|p| TailRange {
+            partition: TopicPartition::new(topic, p),
+            from: From::Beginning,
+            until: None,
+        })
+        .collect();
     let found: Arc<Mutex<Vec<Record>>> = Arc::default();
     let sink = Arc::clone(&found);
-    let range = TailRange {
-        partition: TopicPartition::new(topic, 0),
-        from: From::Beginning,
-        until: None,
-    };
     let each = Box::new(move |record| sink.lock().unwrap().push(record));
     cluster
-        .read_tails(vec![range], Isolation::Committed, each)
+        .read_tails(ranges, Isolation::Committed, each)
         .await
         .unwrap();
     let records = std::mem::take(&mut *found.lock().unwrap());
@@ -91,7 +94,7 @@ async fn what_is_stopped_is_listed_started_again_and_kept_in_the_audit() {
     );
     assert_eq!(all[1]["backlog"], "drop-stale");
 
-    let entries = audit(bootstrap, &names.topic("audit")).await;
+    let entries: Vec<AuditEntry> = read(bootstrap, &names.topic("audit")).await;
     let acts: Vec<_> = entries
         .iter()
         .map(|e| (e.actor.as_str(), e.act.as_str(), e.scope.as_str()))
@@ -187,5 +190,56 @@ async fn a_stop_bites_within_two_seconds_and_a_start_lets_everything_go_on_in_or
     for broken in ["duplicates", "order_violations"] {
         assert_eq!(report[broken], 0, "{broken}: {report}");
     }
+    dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_backlog_the_newest_of_each_collapse_key_is_sent_and_the_rest_is_answered_for() {
+    let bootstrap = TestKafka::shared().bootstrap();
+    let names = Names::new("newest");
+    let dev = Dev::start(bootstrap, names.topic_prefix());
+    let ask = |arguments: &[&str]| text(&mut prefixed(names.topic_prefix(), bootstrap, arguments));
+    ask(&["stop", "sender", "loud", "--why", "a test", "--who", "ann"]);
+    let hook = format!("{}/hook/loud", dev.webhook);
+    let events: Vec<Value> = (0..40)
+        .map(|n| {
+            json!({
+                "id": format!("loud-{n}"), "sender": "loud",
+                "collapse_key": format!("order-{}", n % 2),
+                "plan": {"channels": ["webhook"]},
+                "target": {"recipients": [{"id": "r", "addresses": [
+                    {"channel": "webhook", "address": hook}]}]},
+                "content": {"title": "Hello", "data": {"seq": n.to_string()}},
+            })
+        })
+        .collect();
+    let answer = reqwest::Client::new()
+        .post(format!("{}/v1/events", dev.gateway))
+        .json(&events);
+    assert_eq!(answer.send().await.unwrap().status(), 202);
+    let deliveries = names.topic("deliveries.webhook");
+    wait_until(SOON, "fanout is done", async || {
+        read::<Delivery>(bootstrap, &deliveries).await.len() == events.len()
+    })
+    .await;
+    let mended = ["--why", "mended", "--who", "ann", "--backlog", "newest"];
+    ask(&[&["start", "sender", "loud"][..], &mended].concat());
+    let results = names.topic("results");
+    wait_until(SOON, "everything is answered for", async || {
+        read::<Receipt>(bootstrap, &results).await.len() >= events.len()
+    })
+    .await;
+    let ended: Vec<(String, String)> = read::<Receipt>(bootstrap, &results)
+        .await
+        .into_iter()
+        .map(|receipt| (receipt.outcome, receipt.reason))
+        .collect();
+    let count = |outcome: &str, reason: &str| {
+        let wanted = (outcome.to_owned(), reason.to_owned());
+        ended.iter().filter(|found| **found == wanted).count()
+    };
+    assert_eq!(count("accepted", "none"), 2, "{ended:?}");
+    assert_eq!(count("cancelled", "superseded"), 38, "{ended:?}");
+    assert_eq!(read_at(&dev, "loud").await.len(), 2);
     dev.stop();
 }

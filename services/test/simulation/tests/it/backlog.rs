@@ -12,6 +12,7 @@ use bongsu_schemas::{Delivery, Millis, records};
 use bongsu_simulation::random::Random;
 use bongsu_simulation::verdict::{Found, check_copies, check_order, lost, outcomes};
 use bongsu_simulation::world::{EPOCH_MS, PARTITIONS, World};
+use bongsu_stream::local::FaultPlan;
 use bongsu_stream::port::{Cluster as _, Headers, Outgoing};
 use tokio::time::{Instant, sleep};
 
@@ -76,6 +77,17 @@ fn planned(n: u64, random: &mut Random, accepted_at: i64) -> Planned {
         delivery,
         partition,
         unit: collapse_key.map(|key| (sender, address, key)),
+    }
+}
+
+/// What may go wrong between dispatch and the log.
+pub(crate) fn faults(random: &mut Random) -> FaultPlan {
+    FaultPlan {
+        seed: random.bits(),
+        unacknowledged_per_mille: 5,
+        queue_full_per_mille: 5,
+        aborted_per_mille: 0,
+        acknowledge_within: Duration::from_millis(random.below(20)),
     }
 }
 
@@ -189,6 +201,7 @@ async fn worked_off(seed: u64) -> Result<usize, String> {
         .map(|n| planned(n, &mut random, now + 1))
         .collect();
     write(&world, &later).await;
+    world.log.set_faults(faults(&mut random));
     let kills = random.below(4);
     for n in 0..kills {
         sleep(Duration::from_millis(random.below(1_500))).await;
