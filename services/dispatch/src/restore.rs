@@ -102,6 +102,8 @@ pub struct RestoredLane {
     pub end: i64,
     /// How many parked deliveries each order key has.
     pub keys: BTreeMap<u64, u32>,
+    /// Original offsets of open ones that lie in it more than once.
+    pub doubled: BTreeSet<i64>,
 }
 
 /// Reads what is known of newly assigned partitions, until it works.
@@ -447,28 +449,42 @@ fn fold(
     let floor = usable
         .as_ref()
         .map_or(checkpoint.lane_floor, |p| p.lane_floor);
+    let mut intents = found.told.intents;
     // One whose first write was not acknowledged may lie in the lane twice: it has ended when a copy
-    // of it has, and only its first copy is ever sent.
-    let mut origins: BTreeSet<(i64, u64)> = found
+    // of it has, and else its first copy is sent, whichever an owner before took. That one copy is
+    // passed over says nothing: believed to be an end, it would end both.
+    let ended: BTreeSet<(i64, u64)> = found
         .parked
         .iter()
-        .filter(|p| p.offset < floor || lane_settled.get(&p.offset) == Some(&p.tag))
+        .filter(|p| lane_settled.get(&p.offset) == Some(&p.tag))
         .map(|p| (p.origin, p.tag))
         .collect();
+    let mut firsts: BTreeMap<(i64, u64), i64> = BTreeMap::new();
+    let mut doubled = BTreeSet::new();
     let mut keys: BTreeMap<u64, u32> = BTreeMap::new();
     for parked in &found.parked {
         settled.insert(parked.origin, parked.tag);
         if parked.offset < floor {
             continue;
         }
-        if !origins.insert((parked.origin, parked.tag)) {
+        let which = (parked.origin, parked.tag);
+        if ended.contains(&which) {
             lane_settled.insert(parked.offset, parked.tag);
+            continue;
         }
-        if lane_settled.get(&parked.offset) != Some(&parked.tag) {
+        let Some(first) = firsts.get(&which) else {
+            firsts.insert(which, parked.offset);
             *keys.entry(parked.key).or_default() += 1;
+            continue;
+        };
+        doubled.insert(parked.origin);
+        // A call that was noted for one copy was made for both.
+        let noted = &mut intents[Source::Lane.index()];
+        if noted.get(&parked.offset) == Some(&parked.tag) {
+            noted.remove(&parked.offset);
+            noted.insert(*first, parked.tag);
         }
     }
-    let mut intents = found.told.intents;
     for (known, ended) in intents.iter_mut().zip([&settled, &lane_settled]) {
         known.retain(|offset, tag| ended.get(offset) != Some(tag));
     }
@@ -483,6 +499,7 @@ fn fold(
         records: found.kept,
         end: lane_end.max(floor),
         keys,
+        doubled,
     };
     Restored {
         committed: start,

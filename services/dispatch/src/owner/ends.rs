@@ -275,6 +275,7 @@ impl Owner {
             }
             Source::Lane => {
                 self.unload_lane(bytes);
+                self.end_copies(offset);
                 if let Some(key) = key
                     && self.lane.keys.end(key)
                 {

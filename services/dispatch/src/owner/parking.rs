@@ -48,9 +48,11 @@ pub(super) struct Lane {
     queue: VecDeque<u64>,
     /// Original offsets to be written, in order, per key.
     unwritten: HashMap<u64, VecDeque<i64>, ByHash>,
-    /// Original offsets that may lie in the lane twice, because a write of them was not acknowledged;
-    /// true once the first copy was taken in.
-    doubtful: HashMap<i64, bool, ByHash>,
+    /// Original offsets that may lie in the lane twice, because a write of them was not acknowledged,
+    /// and which copy was taken in.
+    doubtful: HashMap<i64, Option<i64>, ByHash>,
+    /// The other copies of those that were taken in; they end with them.
+    copies: HashMap<i64, Vec<i64>, ByHash>,
     appending: FuturesOrdered<BoxFuture<'static, Appended>>,
     /// The first offset not taken in.
     next: i64,
@@ -77,6 +79,7 @@ impl Lane {
             next: restored.floor,
             end: restored.end,
             restored_end: restored.end,
+            doubtful: restored.doubled.iter().map(|o| (*o, None)).collect(),
             ..Self::default()
         }
     }
@@ -282,7 +285,7 @@ impl Owner {
                 }
                 tracing::warn!(%error, "a parked delivery was not acknowledged and is written again");
                 if !matches!(error, ProduceError::QueueFull) {
-                    self.lane.doubtful.insert(offset, false);
+                    self.lane.doubtful.insert(offset, None);
                 }
                 self.lane
                     .unwritten
@@ -338,7 +341,7 @@ impl Owner {
         };
         self.lane.next = at + 1;
         if let Some(taken) = self.lane.doubtful.get_mut(&offset) {
-            *taken = true;
+            *taken = Some(at);
         }
         let record = Record {
             topic: Arc::clone(&self.shared.sources.lanes),
@@ -368,11 +371,12 @@ impl Owner {
         let Some(parked) = parked_of(&record) else {
             return;
         };
-        if let Some(taken) = self.lane.doubtful.get_mut(&parked.origin)
-            && std::mem::replace(taken, true)
-        {
-            // The second copy of one that was written twice.
-            return;
+        if let Some(taken) = self.lane.doubtful.get_mut(&parked.origin) {
+            if let Some(first) = *taken {
+                self.hold_copy(record, parked, first);
+                return;
+            }
+            *taken = Some(record.offset);
         }
         match intake::read(&self.shared.codec, &record) {
             Intake::Delivery(delivery) => {
@@ -397,6 +401,44 @@ impl Owner {
                 if self.is_gone(offset) {
                     self.unload_lane(bytes);
                 }
+            }
+        }
+    }
+
+    /// The second copy of one that was written twice is never sent. It is open until the first has
+    /// ended: a successor may see the second alone, or take it for the first.
+    fn hold_copy(&mut self, record: Record, parked: Parked, first: i64) {
+        let (offset, bytes) = (record.offset, size_of_record(&record));
+        let taken = Taken {
+            source: Source::Lane,
+            origin: parked.origin,
+            delivery: None,
+            key: parked.key,
+            tag: parked.tag,
+            progress: parked.progress,
+            diverted: true,
+        };
+        self.load_lane(bytes);
+        if self.take_in(record, taken) == TakenIn::Ended {
+            self.unload_lane(bytes);
+            return;
+        }
+        self.lane.copies.entry(first).or_default().push(offset);
+        if self.is_gone(first) {
+            self.end_copies(first);
+        }
+    }
+
+    /// One that was parked has ended: so have its other copies.
+    pub(super) fn end_copies(&mut self, first: i64) {
+        if self.lane.copies.is_empty() {
+            return;
+        }
+        for offset in self.lane.copies.remove(&first).unwrap_or_default() {
+            let lane = self.sequencer(Source::Lane);
+            if let Some(pending) = lane.and_then(|lane| lane.acknowledge(offset)) {
+                self.notes.ended(Source::Lane, offset);
+                self.unload_lane(pending.bytes);
             }
         }
     }

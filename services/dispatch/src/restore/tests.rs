@@ -195,9 +195,39 @@ async fn a_lane_record_proves_the_diversion_and_a_second_copy_is_not_sent() {
     assert_eq!(origins, [4, 5, 6]);
     assert_eq!(restored.lane.keys, BTreeMap::from([(7, 1), (8, 1)]));
     let ended: Vec<_> = restored.lane.settled.keys().copied().collect();
-    assert_eq!(ended, [1, 2]);
+    assert_eq!(
+        ended,
+        [1],
+        "a copy that is passed over is no end of the other"
+    );
+    assert_eq!(restored.lane.doubled, BTreeSet::from([4]));
     assert_eq!((restored.lane.next, restored.lane.end), (4, 4));
     assert_eq!(restored.lane.records.len(), 4);
+}
+
+#[tokio::test]
+async fn both_copies_have_ended_when_one_has_and_a_call_noted_for_one_was_made_for_both() {
+    let logs = Logs::new().await;
+    let journal = logs.checkpoint(3, &[]).await;
+    for n in [0, 1] {
+        logs.park(4, id(n), 7).await;
+        logs.park(4, id(n), 7).await;
+    }
+    // Of the one the second copy was sent, of the other it was about to be.
+    logs.outcome("lanes", 1, id(0)).await;
+    let noted = JournalEntry {
+        kind: INTENTS.to_owned(),
+        intents: vec![mark(Source::Lane, 3, id(1).tag())],
+        ..JournalEntry::default()
+    };
+    logs.journal(&noted).await;
+    let restored = logs
+        .restored(Some((3, pointer(0, journal).to_text())))
+        .await;
+    let ended: Vec<_> = restored.lane.settled.keys().copied().collect();
+    assert_eq!(ended, [0, 1]);
+    assert_eq!(restored.lane.keys, BTreeMap::from([(7, 1)]));
+    assert_eq!(restored.intents[1], SettledTags::from([(2, id(1).tag())]));
 }
 
 #[tokio::test]

@@ -14,11 +14,12 @@ use bongsu_simulation::provider::SimulatedProvider;
 use bongsu_simulation::random::Random;
 use bongsu_simulation::verdict::{check_marks, check_order, lost, outcomes};
 use bongsu_simulation::world::{EPOCH_MS, World};
+use bongsu_stream::local::FaultPlan;
 use bongsu_stream::port::{Cluster as _, Headers, Outgoing, TopicPartition};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-use crate::backlog::act;
+use crate::backlog::{act, faults};
 
 const HOUR_MS: i64 = 3_600_000;
 /// Time of one call of the steady provider.
@@ -27,6 +28,12 @@ const CALL: Duration = Duration::from_millis(50);
 const PER_SECOND: usize = 320;
 const FLOOD: usize = 3_000;
 const SEEDS: u64 = 60;
+/// Seeds that once found a bug.
+const KEPT: &[u64] = &[
+    // A parked delivery lay in the lane twice; the successor passed over the second copy, and the one
+    // after it took that for the end of both.
+    103,
+];
 
 /// Takes everything, in the same time each, and notes what it read when.
 #[derive(Clone)]
@@ -291,7 +298,10 @@ async fn through_crashes(seed: u64) -> Result<i64, String> {
     let mut worker = hire(&mut random)?;
     // In pieces, so that some are read while an attempt of their key is under way.
     for piece in deliveries.chunks(10) {
+        // What dispatch writes may fail; what is published here is there once.
+        world.log.set_faults(FaultPlan::default());
         write(&world, piece).await;
+        world.log.set_faults(faults(&mut random));
         sleep(Duration::from_millis(random.below(60))).await;
         if random.chance(95) {
             continue;
@@ -340,7 +350,7 @@ async fn through_crashes(seed: u64) -> Result<i64, String> {
 fn a_flood_keeps_its_order_through_crashes() {
     let (mut failed, mut in_lane) = (Vec::new(), 0);
     let seeds = crate::number("BONGSU_SEEDS").unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    for seed in KEPT.iter().copied().chain(0..seeds) {
         match crate::paused(through_crashes(seed)) {
             Ok(parked) => in_lane += parked,
             Err(why) => failed.push(format!("seed {seed}: {why}")),
