@@ -1,6 +1,6 @@
 //! One class of events: group membership, look-ups that run ahead, transactions in offset order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ use crate::transactions::{Job, submit};
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Memory an open event holds beyond its bytes.
 const BOOKKEEPING: usize = 512;
+/// A transaction with this many bytes is full, however few its records are.
+const COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// References of schemas that are remembered as missing.
+const MAX_MISSING: usize = 1_000;
 
 /// Bounds of one class loop.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +88,9 @@ enum Fate {
 
 struct Slot {
     offset: i64,
+    /// Of the event, and of what was made of it.
     bytes: usize,
+    made: usize,
     /// What is to be noted when it is committed, for an event that counts as seen.
     seen: Option<Seen>,
     fate: Fate,
@@ -99,6 +105,8 @@ struct Lane {
     trail: Trail,
     fetching_schema: bool,
     bytes: usize,
+    /// Of these, what was made of events and waits for its transaction.
+    made: usize,
     paused: bool,
 }
 
@@ -143,8 +151,11 @@ pub struct ClassLoop {
     last_start: Option<Instant>,
     releases: Vec<u64>,
     epoch: u64,
-    /// Which partition is looked at first.
+    /// Which partition is looked at first, and which is collected from first.
     turn: usize,
+    collected: usize,
+    /// Schemas that were looked for in vain, and since when that is known.
+    missing: HashMap<SchemaRef, Instant>,
     stopping: bool,
 }
 
@@ -164,6 +175,8 @@ impl ClassLoop {
             releases: Vec::new(),
             epoch: 0,
             turn: 0,
+            collected: 0,
+            missing: HashMap::new(),
             stopping: false,
         }
     }
@@ -239,9 +252,18 @@ impl ClassLoop {
 
     fn collect(&mut self) -> Vec<Part> {
         let limit = self.parts.limits.commit_records;
-        let mut taken = 0;
+        let (mut taken, mut bytes) = (0, 0);
         let mut parts = Vec::new();
-        for (tp, lane) in &mut self.lanes {
+        // Another partition is first each time: one whose events fill a transaction each must not be
+        // the only one that gets on.
+        self.collected = self.collected.wrapping_add(1);
+        let mut tps: Vec<_> = self.lanes.keys().cloned().collect();
+        let first = self.collected.checked_rem(tps.len()).unwrap_or(0);
+        tps.rotate_left(first);
+        for tp in &tps {
+            let Some(lane) = self.lanes.get_mut(tp) else {
+                continue;
+            };
             let mut part = Part {
                 partition: tp.clone(),
                 epoch: lane.epoch,
@@ -249,6 +271,7 @@ impl ClassLoop {
                 next_offset: -1,
             };
             while taken < limit
+                && bytes < COMMIT_BYTES
                 && let Some(Slot {
                     fate: Fate::Ready(_),
                     ..
@@ -256,6 +279,8 @@ impl ClassLoop {
                 && let Some(slot) = lane.slots.pop_front()
             {
                 lane.bytes -= slot.bytes;
+                lane.made -= slot.made;
+                bytes += slot.made;
                 lane.trail.pass(slot.offset, slot.seen);
                 part.next_offset = slot.offset + 1;
                 if let Fate::Ready(records) = slot.fate {
@@ -406,6 +431,7 @@ impl ClassLoop {
                 trail: Trail::default(),
                 fetching_schema: false,
                 bytes: 0,
+                made: 0,
                 paused: false,
             };
             self.lanes.insert(tp.clone(), lane);
@@ -474,7 +500,8 @@ impl ClassLoop {
                 let Some(lane) = self.lanes.get_mut(&tp) else {
                     break;
                 };
-                if lane.fetching_schema || lane.repeats.is_none() {
+                let full = lane.made >= self.parts.limits.window_bytes;
+                if full || lane.fetching_schema || lane.repeats.is_none() {
                     break;
                 }
                 let Some(record) = lane.backlog.pop_front() else {
@@ -500,6 +527,11 @@ impl ClassLoop {
             }
             Reading::Unreadable { reason, detail } => {
                 let letter = self.letter(&record, reason, &detail);
+                self.push(tp, &record, None, Fate::Ready(vec![letter]));
+            }
+            Reading::NeedsSchema(reference) if self.is_missing(reference) => {
+                let why = format!("the schema with {reference} is not known");
+                let letter = self.letter(&record, "unknown_schema", &why);
                 self.push(tp, &record, None, Fate::Ready(vec![letter]));
             }
             Reading::NeedsSchema(reference) => self.fetch_schema(tp, record, reference),
@@ -572,6 +604,11 @@ impl ClassLoop {
             && let Ok(index) = lane.slots.binary_search_by_key(&found.offset, |s| s.offset)
             && let Some(slot) = lane.slots.get_mut(index)
         {
+            // What was made of an event may be a thousand times its size: it counts too.
+            slot.made = records.iter().map(size_of_outgoing).sum();
+            slot.bytes += slot.made;
+            lane.bytes += slot.made;
+            lane.made += slot.made;
             slot.fate = Fate::Ready(records);
         }
         Ok(())
@@ -582,6 +619,7 @@ impl ClassLoop {
             lane.slots.push_back(Slot {
                 offset: record.offset,
                 bytes: size_of(record),
+                made: 0,
                 seen,
                 fate,
             });
@@ -615,6 +653,14 @@ impl ClassLoop {
         dead_letter(record, topic, partition, reason, detail, "fanout")
     }
 
+    /// Whether a schema was looked for in vain lately. The verdict holds for as long as it took: a
+    /// thousand records of one writer must not each stop their partition that long.
+    fn is_missing(&self, reference: SchemaRef) -> bool {
+        let patience = self.parts.limits.schema_patience;
+        let since = self.missing.get(&reference);
+        since.is_some_and(|since| since.elapsed() < patience)
+    }
+
     fn fetch_schema(&mut self, tp: &TopicPartition, record: Record, reference: SchemaRef) {
         let Some(lane) = self.lanes.get_mut(tp) else {
             return;
@@ -646,6 +692,12 @@ impl ClassLoop {
             return;
         }
         lane.fetching_schema = false;
+        if answer.learned.is_err() {
+            if self.missing.len() >= MAX_MISSING {
+                self.missing.clear();
+            }
+            self.missing.insert(answer.reference, Instant::now());
+        }
         if let Err(why) = answer.learned
             && let Some(record) = lane.backlog.pop_front()
         {
@@ -681,6 +733,10 @@ fn client_of(record: &Record) -> String {
         .chars()
         .take(64)
         .collect()
+}
+
+fn size_of_outgoing(record: &Outgoing) -> usize {
+    record.value.as_ref().map_or(0, bytes::Bytes::len) + BOOKKEEPING
 }
 
 fn size_of(record: &Record) -> usize {

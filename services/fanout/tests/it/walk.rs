@@ -132,6 +132,26 @@ async fn misplaced_events_go_home_in_order_and_their_client_is_named() {
     fanout.stop().await;
 }
 
+/// Each of them for the patience of its own would hold the partition for ten minutes, far longer than
+/// [`World::wait_for`] waits.
+#[tokio::test(start_paused = true)]
+async fn many_records_of_one_unknown_schema_are_waited_for_once() {
+    const MANY: usize = 20;
+    let world = World::new().await;
+    let fanout = world.start();
+    let unknown = [&[0xC3, 0x01, 9, 9, 9, 9, 9, 9, 9, 9], b"body".as_slice()].concat();
+    for _ in 0..MANY {
+        world.publish("shop", unknown.clone(), None).await;
+    }
+    let good = event("shop", "good").to_string();
+    world.publish("shop", good.into(), None).await;
+    let records = world.wait_for(&world.deliveries(), 1).await;
+    assert_eq!(ids(&world, &records, "shop"), ["good"]);
+    let letters = world.wait_for(&world.topics.dead_letters(), MANY).await;
+    assert!(letters.iter().all(|l| reason(l) == "unknown_schema"));
+    fanout.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn damaged_records_are_put_aside_with_bytes_and_reason_and_the_rest_goes_on() {
     let world = World::new().await;
