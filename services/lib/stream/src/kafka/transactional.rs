@@ -25,6 +25,8 @@ use crate::port::{Commit, GroupMetadata, Outgoing, TransactionalProducer};
 
 /// How long a call of a transaction may take: as long as the broker keeps it open.
 const CALL: Duration = TRANSACTION_TIMEOUT;
+/// How long to leave a full queue alone.
+const ROOM: Duration = Duration::from_millis(10);
 
 /// What the callbacks of the running transaction have said so far.
 #[derive(Default)]
@@ -210,11 +212,16 @@ impl Worker {
             outstanding: records.len(),
             failed: None,
         };
+        let until = Instant::now() + CALL;
         for (sent, record) in records.iter().enumerate() {
             let parts = Parts::of(record);
-            if let Err((error, _)) = self.producer.send(parts.record(record, ())) {
-                self.deliveries.tally().outstanding -= records.len() - sent;
-                return Err(error);
+            while let Err((error, _)) = self.producer.send(parts.record(record, ())) {
+                let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                let unsent = records.len() - sent;
+                if !full || !self.await_room(unsent, until) {
+                    self.deliveries.tally().outstanding -= unsent;
+                    return Err(error);
+                }
             }
         }
         self.await_deliveries()?;
@@ -224,6 +231,24 @@ impl Worker {
                 .send_offsets_to_transaction(&list, group, CALL)?;
         }
         self.commit()
+    }
+
+    /// Waits until the queue has given some of its records away; false when that is over, one of them
+    /// has failed, or there is none, `unsent` of all not being in it yet.
+    fn await_room(&self, unsent: usize, until: Instant) -> bool {
+        let tally = self.deliveries.tally();
+        let before = tally.outstanding;
+        if before <= unsent || tally.failed.is_some() || Instant::now() >= until {
+            return false;
+        }
+        let (tally, _) = self
+            .deliveries
+            .changed
+            .wait_timeout_while(tally, ROOM, |tally| {
+                tally.outstanding == before && tally.failed.is_none()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        tally.failed.is_none()
     }
 
     fn await_deliveries(&self) -> Result<(), KafkaError> {

@@ -42,6 +42,7 @@ contract! {
     groups::a_paused_partition_goes_on_where_it_stopped,
     groups::a_slow_owner_loses_nothing,
     transactions::a_transaction_is_whole,
+    transactions::a_transaction_larger_than_the_queue_is_whole,
     transactions::a_transaction_carries_the_offsets,
     transactions::an_aborted_transaction_is_invisible,
     transactions::a_newer_producer_fences_the_older,

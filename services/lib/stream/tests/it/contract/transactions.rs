@@ -37,6 +37,31 @@ pub(crate) async fn a_transaction_is_whole(world: World) {
     member.consumer.close().await;
 }
 
+/// Several times what the producer's queue may hold: it waits for room and stays one transaction.
+pub(crate) async fn a_transaction_larger_than_the_queue_is_whole(world: World) {
+    let source = world.topic("source", 1).await;
+    let target = world.topic("target", 1).await;
+    let member = member(&world, &source, 1).await;
+    let mut producer = world
+        .cluster
+        .transactional(&world.name("slot"))
+        .await
+        .unwrap();
+    let records = (0..60)
+        .map(|_| Outgoing {
+            value: Some(noise(800_000).into()),
+            ..text(&target, 0, "large")
+        })
+        .collect();
+    let group = member.consumer.group_metadata().await.unwrap();
+    producer.run(records, vec![], group).await.unwrap();
+    let range = range(&target, 0, From::Beginning, None);
+    let (read, ends) = world.tails(vec![range], Isolation::Committed).await;
+    assert_eq!(read.len(), 60);
+    assert_eq!(ends.values().copied().collect::<Vec<_>>(), [61]);
+    member.consumer.close().await;
+}
+
 pub(crate) async fn a_transaction_carries_the_offsets(world: World) {
     let source = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
