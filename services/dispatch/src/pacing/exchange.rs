@@ -508,7 +508,8 @@ impl Scope {
         } else {
             usage.held.saturating_add(usage.held / 4)
         };
-        let demand = wanted.clamp((self.limit / IDLE_PART).max(1), self.limit.max(1));
+        let least = (self.limit / IDLE_PART).max(u32::from(usage.wanted_more));
+        let demand = wanted.max(least).min(self.limit);
         self.claimed_at = now;
         self.claims_at = now
             + if usage.wanted_more && self.share.spendable(now) < demand {
@@ -516,7 +517,14 @@ impl Scope {
             } else {
                 CLAIM_MS
             };
-        (self.share.claim(now, demand, usage.held), usage.held)
+        // What is held is read with the window lowered already: nothing may be spent in between.
+        let held = if self.limit > 0 {
+            let units = self.share.spendable_with(now, demand);
+            lower(pacing, owner, now, units, self.share.expires_at())
+        } else {
+            usage.held
+        };
+        (self.share.claim(now, demand, held), held)
     }
 }
 
@@ -529,6 +537,21 @@ fn usage(pacing: &Pacing, owner: Owner, now: i64) -> bongsu_policy::pacing::Usag
     match owner {
         Owner::Account(key) => pacer.usage(now, key),
         Owner::Egress => pacer.egress_usage(now),
+    }
+}
+
+/// Sets what may be spent, and says what is held.
+fn lower(pacing: &Pacing, owner: Owner, now: i64, units: u32, until: i64) -> u32 {
+    let mut pacer = pacing.lock();
+    match owner {
+        Owner::Account(key) => {
+            pacer.share(key, units, until);
+            pacer.held(now, key)
+        }
+        Owner::Egress => {
+            pacer.share_egress(units, until);
+            pacer.egress_held(now)
+        }
     }
 }
 

@@ -514,15 +514,19 @@ impl<P> Sequencer<P> {
     }
 
     /// Takes a key out of the queue, head and followers, to be written to a side lane in the order
-    /// given; empty while its head is in an attempt. Each is answered by [`Sequencer::acknowledge`].
+    /// given; empty while one of them is in an attempt, or has ended and waits for its receipt (of a
+    /// pack, a later one may end before the first). Each is answered by [`Sequencer::acknowledge`].
     pub fn divert(&mut self, hash: u64) -> Vec<i64> {
         let Some(key) = self.keys.get_mut(&hash) else {
             return Vec::new();
         };
         let mut slot = key.head;
-        match self.entries.get(slot).map(|entry| entry.state) {
-            Some(State::Queued | State::Waiting) => {}
-            Some(State::Calling | State::Settling | State::Diverting) | None => return Vec::new(),
+        let mut look = slot;
+        while let Some(entry) = self.entries.get(look) {
+            match entry.state {
+                State::Queued | State::Waiting => look = entry.next,
+                State::Calling | State::Settling | State::Diverting => return Vec::new(),
+            }
         }
         (key.head, key.tail, key.length) = (NONE, NONE, 0);
         let (sender, listed) = (key.sender, key.listed);

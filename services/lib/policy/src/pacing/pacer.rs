@@ -403,6 +403,17 @@ impl Pacer {
         account.map(|a| a.usage(now)).unwrap_or_default()
     }
 
+    /// Units of the account's limit that the last second holds.
+    pub fn held(&mut self, now: i64, account: AccountKey) -> u32 {
+        let account = self.accounts.get_mut(usize::from(account.0));
+        account.map_or(0, |a| a.held(now))
+    }
+
+    /// The same of the egress limit.
+    pub fn egress_held(&mut self, now: i64) -> u32 {
+        self.egress.window.as_mut().map_or(0, |w| w.held(now))
+    }
+
     /// The egress limit as it was configured.
     #[must_use]
     pub const fn egress_limit(&self) -> Option<u32> {
@@ -411,10 +422,11 @@ impl Pacer {
 
     /// What was spent of the egress limit since the last call.
     pub fn egress_usage(&mut self, now: i64) -> Usage {
+        let held = self.egress_held(now);
         let egress = &mut self.egress;
         Usage {
             granted: std::mem::take(&mut egress.granted),
-            held: egress.window.as_mut().map_or(0, |w| w.held(now)),
+            held,
             wanted_more: std::mem::take(&mut egress.wanted_more),
         }
     }

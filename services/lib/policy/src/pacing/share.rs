@@ -28,6 +28,8 @@ pub const DRIFT_MS: i64 = 500;
 /// How long others keep a claim in the sum after its record's broker time: until it can no longer be
 /// spent, and nothing of it is in any sliding window.
 pub const KEPT_MS: i64 = GRANT_MS + WINDOW_MS + DRIFT_MS;
+/// How long a unit is one worker's where there are more workers than units, by the broker's time.
+const TURN_MS: i64 = 10_000;
 
 /// One worker's word about one account, as it is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,7 +120,8 @@ impl Book {
             .map(|(name, known)| (known.claim.demand, name))
             .collect();
         demands.push((demand, worker));
-        split(self.limit(worker, own), &mut demands, worker)
+        let turn = usize::try_from(self.time / TURN_MS).unwrap_or(0);
+        split(self.limit(worker, own), &mut demands, worker, turn)
     }
 
     /// What the claims of the others leave for `worker` now, of a limit that it knows as `own`.
@@ -146,8 +149,9 @@ impl Book {
 }
 
 /// The part of `worker` in the max-min split of `limit`, all of which is given out. Whole units; a
-/// remainder goes to the first names, so that all workers compute the same.
-fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str) -> u32 {
+/// remainder goes to the first names, so that all workers compute the same. Where there are fewer
+/// units than workers, `turn` says whose they are.
+fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str, turn: usize) -> u32 {
     demands.sort_unstable();
     let mut left = limit;
     let mut count = u32::try_from(demands.len()).unwrap_or(u32::MAX);
@@ -155,7 +159,7 @@ fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str) -> u32 {
     for (i, (demand, name)) in demands.iter().enumerate() {
         if *demand > left / count.max(1) {
             // Everybody from here on wants more than an equal part.
-            return part + evenly(left, &demands[i..], worker);
+            return part + evenly(left, &demands[i..], worker, turn);
         }
         if *name == worker {
             part = *demand;
@@ -163,11 +167,11 @@ fn split(limit: u32, demands: &mut [(u32, &str)], worker: &str) -> u32 {
         left -= demand;
         count -= 1;
     }
-    part + evenly(left, demands, worker)
+    part + evenly(left, demands, worker, turn)
 }
 
 /// The part of `worker` when `units` are split evenly among `all`; none for who is not of them.
-fn evenly(units: u32, all: &[(u32, &str)], worker: &str) -> u32 {
+fn evenly(units: u32, all: &[(u32, &str)], worker: &str, turn: usize) -> u32 {
     let mut names: Vec<&str> = all.iter().map(|(_, name)| *name).collect();
     names.sort_unstable();
     let Some(place) = names.iter().position(|name| *name == worker) else {
@@ -175,6 +179,12 @@ fn evenly(units: u32, all: &[(u32, &str)], worker: &str) -> u32 {
     };
     let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
     let extra = usize::try_from(units % count).unwrap_or(0);
+    // Otherwise the last names would never have any.
+    let place = if units < count {
+        (place + turn) % names.len()
+    } else {
+        place
+    };
     units / count + u32::from(place < extra)
 }
 
@@ -265,14 +275,25 @@ impl Share {
         }
     }
 
+    /// What may be spent from the next claim of this `demand` on: lower the window to it **before**
+    /// what it holds is read for [`Share::claim`].
+    #[must_use]
+    pub fn spendable_with(&self, now: i64, demand: u32) -> u32 {
+        self.spendable(now).min(self.aim_at(demand))
+    }
+
+    fn aim_at(&self, demand: u32) -> u32 {
+        let target = self.book.target(&self.worker, self.limit, demand);
+        target.min(self.book.room(&self.worker, self.limit))
+    }
+
     /// Decides the next claim. `demand` is what would be spent if it were free, `held` what the
     /// window still holds. From here on no more than [`Share::spendable`] may be spent: lower the
     /// window **before** the claim is written.
     pub fn claim(&mut self, now: i64, demand: u32, held: u32) -> Claim {
         self.sequence += 1;
-        let target = self.book.target(&self.worker, self.limit, demand);
         self.demand = demand;
-        self.aim = target.min(self.book.room(&self.worker, self.limit));
+        self.aim = self.aim_at(demand);
         self.claimed = self.aim.max(held);
         let claim = Claim {
             sequence: self.sequence,

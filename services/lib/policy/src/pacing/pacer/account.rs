@@ -185,10 +185,14 @@ impl Account {
         quarter.clamp(ANSWER_MS.0, ANSWER_MS.1)
     }
 
+    pub(super) fn held(&mut self, now: i64) -> u32 {
+        self.window.as_mut().map_or(0, |w| w.held(now))
+    }
+
     pub(super) fn usage(&mut self, now: i64) -> Usage {
         let usage = Usage {
             granted: self.granted,
-            held: self.window.as_mut().map_or(0, |w| w.held(now)),
+            held: self.held(now),
             wanted_more: self.wanted_more,
         };
         self.granted = 0;

@@ -189,12 +189,12 @@ proptest! {
     }
 
     #[test]
-    fn the_split_is_max_min(limit in 0_u32..1_000, demands in prop::collection::vec(0_u32..500, 1..8)) {
+    fn the_split_is_max_min(limit in 0_u32..1_000, turn in 0_usize..20, demands in prop::collection::vec(0_u32..500, 1..8)) {
         let names: Vec<String> = (0..demands.len()).map(|i| format!("w{i}")).collect();
         let parts: Vec<u32> = names.iter().map(|name| {
             let mut all: Vec<(u32, &str)> =
                 demands.iter().copied().zip(names.iter().map(String::as_str)).collect();
-            split(limit, &mut all, name)
+            split(limit, &mut all, name, turn)
         }).collect();
         let (given, wanted): (u32, u32) = (parts.iter().sum(), demands.iter().sum());
         prop_assert_eq!(given, limit, "nothing is wasted, nothing invented");
@@ -210,6 +210,21 @@ proptest! {
             prop_assert!(part == demand || part + 1 >= most, "who gets less than he wants gets the most");
         }
     }
+}
+
+/// One unit, and more workers than that: each has it in its turn.
+#[test]
+fn fewer_units_than_workers_go_round() {
+    let mut model = Model::new(1, 50, 5);
+    model.join(0, 10);
+    model.join(0, 10);
+    model.join(0, 0);
+    for now in 0..90_000 {
+        model.step(now);
+    }
+    println!("1/s over two busy workers, 90 s: {:?}", model.sent);
+    assert!(model.sent[0] > 10 && model.sent[1] > 10, "{:?}", model.sent);
+    assert!(model.most_in_a_second() <= 1);
 }
 
 #[test]
