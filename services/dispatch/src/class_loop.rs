@@ -62,6 +62,8 @@ struct Partition {
     load: Arc<Load>,
     paused: bool,
     committed: Option<Committed>,
+    /// Which assignment it is of.
+    generation: u64,
 }
 
 enum Drained {
@@ -69,10 +71,15 @@ enum Drained {
         rebalance: u64,
         positions: BTreeMap<TopicPartition, Committed>,
     },
+    /// What was sent is still receipted (the owners finish), but nothing is committed.
+    Lost { count: usize },
     Stopped {
         positions: BTreeMap<TopicPartition, Committed>,
     },
 }
+
+/// What restores of one assignment came to, and which assignment it was.
+type Restores = (u64, BTreeMap<TopicPartition, Restored>);
 
 type Reports = BTreeMap<TopicPartition, Committed>;
 type Committing = BoxFuture<'static, Result<Vec<Commit>, CommitError>>;
@@ -86,7 +93,8 @@ pub struct ClassLoop {
     limits: Limits,
     partitions: BTreeMap<TopicPartition, Partition>,
     owners: Tasks,
-    restores: FuturesUnordered<BoxFuture<'static, BTreeMap<TopicPartition, Restored>>>,
+    restores: FuturesUnordered<BoxFuture<'static, Restores>>,
+    generation: u64,
     followers: FuturesUnordered<BoxFuture<'static, ()>>,
     drains: FuturesUnordered<BoxFuture<'static, Drained>>,
     releases: FuturesUnordered<BoxFuture<'static, u64>>,
@@ -95,6 +103,8 @@ pub struct ClassLoop {
     ends: Option<BoxFuture<'static, Asked>>,
     ends_asked: Instant,
     stopping: Option<Ended>,
+    /// What was held when stopping began has ended; revocations may still drain.
+    drained: bool,
 }
 
 impl ClassLoop {
@@ -114,6 +124,7 @@ impl ClassLoop {
             partitions: BTreeMap::new(),
             owners: Tasks::new(),
             restores: FuturesUnordered::new(),
+            generation: 0,
             followers: FuturesUnordered::new(),
             drains: FuturesUnordered::new(),
             releases: FuturesUnordered::new(),
@@ -122,6 +133,7 @@ impl ClassLoop {
             ends: None,
             ends_asked: Instant::now(),
             stopping: None,
+            drained: false,
         }
     }
 
@@ -139,16 +151,13 @@ impl ClassLoop {
                 biased;
                 () = shutdown.requested(), if self.stopping.is_none() => self.stop(Ended::Stopped),
                 Some(drained) = self.drains.next(), if !self.drains.is_empty() => {
-                    if let Some(ended) = self.after_drain(drained).await {
-                        self.consumer.close().await;
-                        return Ok(ended);
-                    }
+                    self.after_drain(drained).await;
                 }
                 Some(rebalance) = self.releases.next(), if !self.releases.is_empty() => {
                     self.consumer.release(rebalance);
                 }
-                Some(restored) = self.restores.next(), if !self.restores.is_empty() => {
-                    self.start(restored).await;
+                Some((generation, restored)) = self.restores.next(), if !self.restores.is_empty() => {
+                    self.start(generation, restored).await;
                 }
                 committed = optional(self.commit.as_mut().map(|(commit, _)| commit)) => {
                     let sent = self.commit.take().map(|(_, sent)| sent);
@@ -170,6 +179,15 @@ impl ClassLoop {
                 () = room.notified() => self.resume_where_room(),
                 () = switch.changed() => self.tell_of_stops().await,
                 event = self.consumer.next() => self.meet(event).await?,
+            }
+            // Not before every drain has ended: the owners end with this loop, and their attempts.
+            if let Some(ended) = self.stopping
+                && self.drained
+                && self.drains.is_empty()
+                && self.releases.is_empty()
+            {
+                self.consumer.close().await;
+                return Ok(ended);
             }
         }
     }
@@ -198,12 +216,11 @@ impl ClassLoop {
             GroupEvent::Lost(partitions) => {
                 tracing::warn!(count = partitions.len(), "partitions are lost");
                 self.shared.lease.end();
-                // What was sent is still receipted (the owners finish), but nothing is committed.
                 let drain = self.drain(&partitions);
-                bongsu_runtime::tasks::detach("lost", async move {
-                    let given_up = drain.await;
-                    tracing::debug!(count = given_up.len(), "lost partitions finished");
-                });
+                self.drains.push(Box::pin(async move {
+                    let count = drain.await.len();
+                    Drained::Lost { count }
+                }));
             }
             GroupEvent::Failed(error) => return Err(error.into()),
         }
@@ -212,6 +229,12 @@ impl ClassLoop {
 
     fn assign(&mut self, assigned: Vec<(TopicPartition, Option<Committed>)>) {
         tracing::info!(count = assigned.len(), "partitions are assigned");
+        if self.stopping.is_some() {
+            // They are handed on when the consumer closes.
+            return;
+        }
+        self.generation += 1;
+        let generation = self.generation;
         for (tp, committed) in &assigned {
             let (commands, receiver) = mpsc::channel(OWNER_QUEUE);
             let (sender, status) = watch::channel(Status::default());
@@ -230,6 +253,7 @@ impl ClassLoop {
                 load,
                 paused: false,
                 committed: committed.clone(),
+                generation,
             };
             self.partitions.insert(tp.clone(), partition);
         }
@@ -249,14 +273,16 @@ impl ClassLoop {
             }
             let bytes = restored.values().map(|r| r.read.bytes).sum();
             metrics.restore(since.elapsed(), bytes);
-            restored
+            (generation, restored)
         }));
     }
 
-    async fn start(&mut self, restored: BTreeMap<TopicPartition, Restored>) {
+    async fn start(&mut self, generation: u64, restored: BTreeMap<TopicPartition, Restored>) {
         let mut unclean = Vec::new();
         for (tp, restored) in restored {
-            let Some(partition) = self.partitions.get(&tp) else {
+            // One of an earlier assignment says nothing of this one, and an owner starts once.
+            let current = self.partitions.get(&tp);
+            let Some(partition) = current.filter(|p| p.generation == generation) else {
                 continue;
             };
             tracing::debug!(
@@ -527,9 +553,13 @@ impl ClassLoop {
         }));
     }
 
-    /// Commits what a drain came to; says why the loop ends when it was the last one.
-    async fn after_drain(&mut self, drained: Drained) -> Option<Ended> {
+    /// Commits what a drain came to.
+    async fn after_drain(&mut self, drained: Drained) {
         let (rebalance, positions) = match drained {
+            Drained::Lost { count } => {
+                tracing::debug!(count, "lost partitions finished");
+                return;
+            }
             Drained::Revoked {
                 rebalance,
                 positions,
@@ -550,11 +580,10 @@ impl ClassLoop {
                     commit.await;
                     rebalance
                 }));
-                None
             }
             None => {
                 commit.await;
-                self.stopping
+                self.drained = true;
             }
         }
     }

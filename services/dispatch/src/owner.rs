@@ -451,6 +451,13 @@ impl Owner {
     }
 
     fn begin(&mut self, mut restored: Restored) {
+        if self.sequencers.is_some() {
+            tracing::error!(
+                partition = self.partition,
+                "an owner is started a second time"
+            );
+            return;
+        }
         let settled = std::mem::take(&mut restored.settled);
         let lane = std::mem::take(&mut restored.lane);
         self.notes = Notes::restored(&restored);
