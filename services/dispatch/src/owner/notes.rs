@@ -1,5 +1,7 @@
 //! Notes: intents before calls that must not be made twice, checkpoints, and what may be committed.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bongsu_policy::SettledTags;
@@ -32,6 +34,10 @@ type Written = (u64, Result<i64, ProduceError>);
 pub(super) struct Notes {
     /// Receipts at lower offsets of `results` are known.
     pub(super) known_results: i64,
+    /// Receipts on their way, by ticket: none can lie below what was known when it was first sent.
+    outstanding: HashMap<u64, i64>,
+    /// How many of them were sent at each of these.
+    floors: BTreeMap<i64, usize>,
     /// Up to where receipts of other writers were looked at, while there may be some.
     pub(super) following: Option<i64>,
     /// Calls under way that must not be made twice.
@@ -69,6 +75,8 @@ impl Default for Notes {
     fn default() -> Self {
         Self {
             known_results: 0,
+            outstanding: HashMap::new(),
+            floors: BTreeMap::new(),
             following: None,
             open: Default::default(),
             intents: Vec::new(),
@@ -138,10 +146,35 @@ impl Notes {
         }
     }
 
-    /// From where receipts must be read by a successor that knows everything this owner knows.
+    /// A receipt is sent, for the first time or again.
+    pub(super) fn receipting(&mut self, ticket: u64) {
+        let known = self.known_results;
+        self.outstanding.entry(ticket).or_insert_with(|| {
+            *self.floors.entry(known).or_default() += 1;
+            known
+        });
+    }
+
+    /// A receipt is acknowledged, or needs no acknowledgement any more.
+    pub(super) fn receipted(&mut self, ticket: u64) {
+        let Some(floor) = self.outstanding.remove(&ticket) else {
+            return;
+        };
+        if let Entry::Occupied(mut sent) = self.floors.entry(floor) {
+            *sent.get_mut() -= 1;
+            if *sent.get() == 0 {
+                sent.remove();
+            }
+        }
+    }
+
+    /// From where receipts must be read by a successor that knows everything this owner knows. A
+    /// receipt whose acknowledgement was lost may lie below ones that were acknowledged: until it is
+    /// acknowledged itself, nothing from there on counts as known.
     fn results_floor(&self) -> i64 {
-        self.following
-            .map_or(self.known_results, |seen| self.known_results.min(seen))
+        let unsure = self.floors.first_key_value().map(|(floor, _)| *floor);
+        let known = unsure.map_or(self.known_results, |f| f.min(self.known_results));
+        self.following.map_or(known, |seen| known.min(seen))
     }
 }
 
