@@ -23,7 +23,7 @@ use crate::client::{self, ClientError, Reach};
 use crate::retry_after;
 use crate::settings::ClientSettings;
 
-/// Tokens of one request. [R]
+/// Tokens of one request. \[R\]
 pub const BATCH: usize = 1_000;
 /// Requests that are made for one batch before it is given up.
 pub const TRIES: u32 = 5;
