@@ -53,7 +53,7 @@ bongsu_runtime::settings! {
         pub max_bytes_in_flight: ByteSize = ByteSize::mib(32),
         /// Open connections; further ones wait in the kernel's backlog.
         pub max_connections: NonZeroUsize = one_thousand(),
-        /// Time for a request's headers, and for an idle connection.
+        /// Time for the first request of a new connection to begin, for each request's headers, and for an idle connection.
         pub header_timeout: Duration = Duration::secs(30),
         /// Time for a request's body.
         pub body_timeout: Duration = Duration::secs(30),

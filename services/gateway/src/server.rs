@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::ServiceExt as _;
 
 use crate::metrics::Instruments;
@@ -47,6 +47,7 @@ pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
     builder: Arc<Builder<TokioExecutor>>,
+    header_timeout: Duration,
     slots: Arc<Semaphore>,
     instruments: Instruments,
 }
@@ -75,6 +76,7 @@ impl Server {
             listener,
             router,
             builder: Arc::new(builder),
+            header_timeout: limits.header_timeout,
             slots: Arc::new(Semaphore::new(limits.connections)),
             instruments,
         }
@@ -133,13 +135,17 @@ impl Server {
     ) -> impl Future<Output = Result<(), Infallible>> + Send + 'static {
         let builder = Arc::clone(&self.builder);
         let router = self.router.clone();
+        let patience = self.header_timeout;
         let open = Open::new(self.instruments.clone());
         async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
             let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+            let begun = Arc::new(Notify::new());
+            let begins = Arc::clone(&begun);
             let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+                begins.notify_one();
                 let mut request = request.map(Body::new);
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(peer);
@@ -154,6 +160,10 @@ impl Server {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
+                () = silent(&begun, patience) => {
+                    tracing::debug!("a connection brought no request in time");
+                    return Ok(());
+                }
             };
             if let Err(error) = ended {
                 // A client that went away, or spoke no HTTP: its business, not ours.
@@ -162,6 +172,15 @@ impl Server {
             drop((slot, open));
             Ok(())
         }
+    }
+}
+
+/// Ends when a connection's first request has not begun within `patience`; never once it has. The
+/// timer of the headers starts only when the version of HTTP is known, which takes bytes that may
+/// never come.
+async fn silent(begun: &Notify, patience: Duration) {
+    if timeout(patience, begun.notified()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -115,7 +115,7 @@ async fn open_requests_finish_at_shutdown() {
 }
 
 #[tokio::test]
-async fn a_slow_body_and_slow_headers_are_cut() {
+async fn slow_bodies_slow_headers_and_silence_are_cut() {
     let running = start(Settings {
         header_timeout: Span::millis(200),
         body_timeout: Span::millis(200),
@@ -134,6 +134,12 @@ async fn a_slow_body_and_slow_headers_are_cut() {
         (
             "headers",
             "POST /v1/events HTTP/1.1\r\nhost:".to_owned(),
+            "",
+        ),
+        ("silence", String::new(), ""),
+        (
+            "half of what tells the versions apart",
+            "PRI * HT".to_owned(),
             "",
         ),
     ] {
