@@ -18,6 +18,7 @@ pub struct Bodies {
     total: usize,
     most: usize,
     timeout: Duration,
+    ahead: bool,
 }
 
 /// A body with its share of the budget; give it back by dropping.
@@ -36,7 +37,16 @@ impl Bodies {
             total,
             most,
             timeout,
+            ahead: true,
         }
+    }
+
+    /// The same limits for callers nobody knows yet: what a body announces reserves nothing, only
+    /// bytes that arrived count.
+    #[must_use]
+    pub fn as_they_arrive(mut self) -> Self {
+        self.ahead = false;
+        self
     }
 
     /// Bytes held now.
@@ -67,9 +77,9 @@ impl Bodies {
             return Err(self.too_large());
         }
         // What is announced is reserved at once, so that an upload is refused before it was sent.
-        let mut share = self.reserve(announced)?;
-        let mut reserved = announced;
-        let mut bytes = BytesMut::with_capacity(announced);
+        let mut reserved = if self.ahead { announced } else { 0 };
+        let mut share = self.reserve(reserved)?;
+        let mut bytes = BytesMut::with_capacity(reserved);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| {
                 Problem::new(

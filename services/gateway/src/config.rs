@@ -51,6 +51,10 @@ bongsu_runtime::settings! {
         pub max_events: NonZeroUsize = ten_thousand(),
         /// Bytes of all bodies being read or waiting for Kafka; beyond it requests get 503.
         pub max_bytes_in_flight: ByteSize = ByteSize::mib(32),
+        /// Largest body of a provider's report.
+        pub max_report_body: ByteSize = ByteSize::mib(4),
+        /// Bytes of all reports being read or waiting for Kafka, beside those of the other bodies; beyond it reports get 503.
+        pub max_report_bytes_in_flight: ByteSize = ByteSize::mib(16),
         /// Open connections; further ones wait in the kernel's backlog.
         pub max_connections: NonZeroUsize = one_thousand(),
         /// Time for the first request of a new connection to begin, for each request's headers, and for an idle connection.
@@ -99,18 +103,7 @@ impl Settings {
                 "contradicts the configured keys: everybody would get in; remove one of the two",
             );
         }
-        if self.max_body.0 == 0 || self.max_body > self.max_bytes_in_flight {
-            complain(
-                "max_body".to_owned(),
-                "must be above 0B and at most max_bytes_in_flight, else no such body ever fits",
-            );
-        }
-        if u32::try_from(self.max_bytes_in_flight.0).is_err() {
-            complain(
-                "max_bytes_in_flight".to_owned(),
-                "must be below 4GiB; a gateway that holds more should be two",
-            );
-        }
+        self.check_sizes(&mut complain);
         for (key, time) in [
             ("header_timeout", self.header_timeout),
             ("body_timeout", self.body_timeout),
@@ -140,6 +133,33 @@ impl Settings {
             }
         }
         complaints
+    }
+
+    fn check_sizes(&self, complain: &mut impl FnMut(String, &str)) {
+        if self.max_body.0 == 0 || self.max_body > self.max_bytes_in_flight {
+            complain(
+                "max_body".to_owned(),
+                "must be above 0B and at most max_bytes_in_flight, else no such body ever fits",
+            );
+        }
+        let all_reports = self.max_report_bytes_in_flight;
+        if self.max_report_body.0 == 0 || self.max_report_body > all_reports {
+            complain(
+                "max_report_body".to_owned(),
+                "must be above 0B and at most max_report_bytes_in_flight, else none ever fits",
+            );
+        }
+        for (key, all) in [
+            ("max_bytes_in_flight", self.max_bytes_in_flight),
+            ("max_report_bytes_in_flight", all_reports),
+        ] {
+            if u32::try_from(all.0).is_err() {
+                complain(
+                    key.to_owned(),
+                    "must be below 4GiB; a gateway that holds more should be two",
+                );
+            }
+        }
     }
 }
 
@@ -251,8 +271,12 @@ mod tests {
         let settings = Settings {
             allow_anonymous: true,
             max_bytes_in_flight: ByteSize::mib(1),
+            max_report_bytes_in_flight: ByteSize::mib(1),
             ..Settings::default()
         };
-        assert_eq!(complaints(&settings), ["gateway.max_body"]);
+        assert_eq!(
+            complaints(&settings),
+            ["gateway.max_body", "gateway.max_report_body"]
+        );
     }
 }

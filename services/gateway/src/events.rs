@@ -124,12 +124,12 @@ pub(crate) async fn publish(
     query.finish()?;
     let bodies = &gateway.inner.bodies;
     let held = bodies.read(&parts.headers, body).await?;
-    gateway.inner.instruments.holds(bodies.in_flight());
+    gateway.record_held();
     let published = gateway
         .publish(&caller, &parts.headers, &held.bytes, dry_run == Some(true))
         .await;
     drop(held);
-    gateway.inner.instruments.holds(bodies.in_flight());
+    gateway.record_held();
     published.map(IntoResponse::into_response)
 }
 

@@ -26,7 +26,7 @@ instruments! {
         /// Providers' reports that were kept: `delivered`, `undelivered`, `interim` (nothing final),
         /// `unmapped` (no reference of ours; the ledger looks for its delivery) or `forged`.
         reports: Counter<u64> = "bongsu_reports" of "reports" by [provider, result], alert "on `forged`, and on `unmapped` where every delivery carries a reference";
-        /// Bodies held; the bound is `gateway.max_bytes_in_flight`.
+        /// Bodies held; the bound is `gateway.max_bytes_in_flight` and `gateway.max_report_bytes_in_flight` together.
         in_flight: Gauge<u64> = "bongsu_gateway_in_flight_bytes" of "bytes" by [], alert "near the bound";
         /// Open connections; the bound is `gateway.max_connections`.
         connections: UpDownCounter<i64> = "bongsu_gateway_connections" of "connections" by [], alert "near the bound";

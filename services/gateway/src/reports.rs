@@ -45,12 +45,12 @@ pub(crate) async fn take(
         now: Timestamp(gateway.inner.clock.now_millis()),
     };
     believed(&found, found.source.verify(&callback))?;
-    let bodies = &gateway.inner.bodies;
+    let bodies = &gateway.inner.report_bodies;
     let held = bodies.read(&parts.headers, body).await?;
-    gateway.inner.instruments.holds(bodies.in_flight());
+    gateway.record_held();
     let answer = gateway.report(&found, &callback, &held.bytes).await;
     drop(held);
-    gateway.inner.instruments.holds(bodies.in_flight());
+    gateway.record_held();
     let answer = answer?;
     let form = [(header::CONTENT_TYPE, "application/json")];
     Ok((StatusCode::OK, form, answer).into_response())

@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) keys: Keys,
     pub(crate) bodies: Bodies,
+    pub(crate) report_bodies: Bodies,
     pub(crate) checker: Checker,
     pub(crate) publisher: Publisher,
     pub(crate) reports: ReportSources,
@@ -92,6 +93,14 @@ impl Gateway {
                     settings.max_bytes_in_flight.0,
                     settings.body_timeout.0,
                 ),
+                // Most callbacks show who they are from only in their body: what strangers send must
+                // not take the room of events.
+                report_bodies: Bodies::new(
+                    settings.max_report_body.0,
+                    settings.max_report_bytes_in_flight.0,
+                    settings.body_timeout.0,
+                )
+                .as_they_arrive(),
                 checker: Checker::new(
                     Arc::clone(&resources.codec),
                     resources.clock,
@@ -123,6 +132,13 @@ impl Gateway {
                 settings,
             }),
         })
+    }
+
+    /// Records how many bytes of bodies are held.
+    pub(crate) fn record_held(&self) {
+        let inner = &self.inner;
+        let held = inner.bodies.in_flight() + inner.report_bodies.in_flight();
+        inner.instruments.holds(held);
     }
 }
 

@@ -11,13 +11,14 @@ use bongsu_channels::Settings as Channels;
 use bongsu_channels::alimtalk::config::{Account, Dealer, ReportMode};
 use bongsu_domain::{Channel, Class, DeliveryId, Reference};
 use bongsu_gateway::{Gateway, ReportSources, Resources, Settings, router, run};
-use bongsu_runtime::{Secret, Shutdown, Tasks};
+use bongsu_runtime::{ByteSize, Secret, Shutdown, Tasks};
 use bongsu_schemas::Receipt;
 use bongsu_simulators::simulators::{Instance, Settings as Twins};
 use bongsu_simulators::{Kind, Simulators};
 use bongsu_stream::local::{FaultPlan, LocalCluster};
 use bongsu_stream::port::{Cluster, From, Isolation, Record, TailRange, TopicPartition, TopicSpec};
 use bongsu_testkit::wait_until;
+use futures_util::stream::{self, StreamExt as _};
 use hmac::{Hmac, Mac as _};
 use http::Request;
 use serde_json::{Value, json};
@@ -305,6 +306,40 @@ async fn nothing_is_acknowledged_that_kafka_does_not_have() {
         .map(|r| r.receipt_id)
         .collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[tokio::test]
+async fn reports_that_never_end_take_no_room_of_events() {
+    let mut world = with_reports(World::local().await, account(|_| {})).await;
+    let limits = Settings {
+        max_body: ByteSize(1_000),
+        max_bytes_in_flight: ByteSize(1_000),
+        max_report_body: ByteSize(600),
+        max_report_bytes_in_flight: ByteSize(600),
+        ..settings()
+    };
+    let gateway = Gateway::build(limits, world.resources.clone()).await;
+    world.router = router(gateway.unwrap());
+    let unending = |announced: usize, sent: usize| {
+        let sent = Ok::<_, std::io::Error>(vec![b' '; sent]);
+        let body = stream::iter([sent]).chain(stream::pending());
+        let mut request = signed(&json!({}), SECRET, now()).map(|_| Body::from_stream(body));
+        let length = http::HeaderValue::from(announced);
+        request.headers_mut().insert("content-length", length);
+        request
+    };
+    let ours = report("10000", &reference(3));
+    // What is only announced takes no room of other reports.
+    let mut announced = std::pin::pin!(world.ask(unending(600, 0)));
+    assert!(futures_util::poll!(announced.as_mut()).is_pending());
+    assert_eq!(world.ask(signed(&ours, SECRET, now())).await.status, 200);
+    // What was sent does, and none of events.
+    let mut sent = std::pin::pin!(world.ask(unending(600, 500)));
+    assert!(futures_util::poll!(sent.as_mut()).is_pending());
+    assert_eq!(world.ask(signed(&ours, SECRET, now())).await.status, 503);
+    let event = format!("{:<900}", crate::world::event("e-1").to_string());
+    assert_eq!(world.publish(event).await.status, 202);
+    assert_eq!(world.ask(unending(601, 0)).await.status, 413);
 }
 
 /// A gateway with a socket.
