@@ -306,7 +306,10 @@ fn suppress() -> Value {
 }
 
 fn readyz() -> Value {
-    let mut operation = open("Whether requests can be served", "Ready.");
+    let mut operation = open(
+        "Whether events can be taken",
+        "Ready. `degraded` names what fails beside: the store, pollers of reports, other services.",
+    );
     if let Some(responses) = operation
         .get_mut("responses")
         .and_then(Value::as_object_mut)

@@ -1,5 +1,7 @@
 //! The routes, and what holds for all of them: problems instead of bare statuses, and metrics.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::extract::{MatchedPath, State};
 use axum::middleware::{self, Next};
@@ -122,13 +124,23 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(gateway): State<Gateway>) -> Response {
-    let unready = gateway.inner.health.unready();
+    // Of the process only the gateway's own parts count, and of those only what events need: another
+    // part's trouble, or the store's, must not keep events out of Kafka.
+    let (unready, mut degraded): (BTreeMap<_, _>, BTreeMap<_, _>) = gateway
+        .inner
+        .health
+        .unready()
+        .into_iter()
+        .partition(|(component, _)| component.split('.').next() == Some("gateway"));
+    degraded.extend(gateway.inner.degraded.unready());
     let status = if unready.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::json!({ "ready": unready.is_empty(), "unready": unready });
+    let body = serde_json::json!({
+        "ready": unready.is_empty(), "unready": unready, "degraded": degraded,
+    });
     json(status, &body)
 }
 

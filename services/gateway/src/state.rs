@@ -37,8 +37,7 @@ pub struct Resources {
     pub metrics: Metrics,
     /// The process's clock.
     pub clock: Clock,
-    /// The process's readiness; the gateway registers `gateway`, `gateway.kafka` and
-    /// `gateway.store`.
+    /// The process's readiness; the gateway registers `gateway` and `gateway.kafka`.
     pub health: Health,
     /// Seed of the event ids given to events without one; random when `None`. A simulation gives
     /// its own.
@@ -68,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) instruments: Instruments,
     pub(crate) health: Health,
+    /// What fails without taking the intake of events with it.
+    pub(crate) degraded: Health,
     pub(crate) clock: Clock,
     pub(crate) pages: Pages,
 }
@@ -85,6 +86,8 @@ impl Gateway {
         let partitions = partitions(resources.cluster.as_ref(), &resources.topics).await?;
         resources.health.set("gateway.kafka", Ok(()));
         let producer = resources.cluster.producer(settings.linger.0)?;
+        let degraded = Health::new();
+        degraded.set("gateway", Ok(()));
         Ok(Self {
             inner: Arc::new(Inner {
                 keys: Keys::new(&settings),
@@ -127,6 +130,7 @@ impl Gateway {
                 instruments: Instruments::new(&resources.metrics),
                 metrics: resources.metrics,
                 health: resources.health,
+                degraded,
                 clock: resources.clock,
                 pages: Pages::new(),
                 settings,

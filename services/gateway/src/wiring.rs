@@ -85,7 +85,7 @@ impl Gateway {
         }
     }
 
-    /// Asks Kafka and the store whether they answer.
+    /// Asks Kafka and the store whether they answer. Without the store only look-ups fail.
     async fn probe_once(&self) {
         let inner = &self.inner;
         let patience = inner.settings.probe_interval.0;
@@ -100,6 +100,6 @@ impl Gateway {
             Ok(answer) => answer.map_err(|e| e.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
-        inner.health.set("gateway.store", answer);
+        inner.degraded.set("gateway.store", answer);
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 use bongsu_gateway::{Gateway, GatewayError, Settings, run};
 use bongsu_runtime::{ByteSize, Duration as Span, Shutdown, Tasks};
 use bongsu_schemas::Topics;
+use bongsu_store::{LedgerReader, MemoryStore};
 use bongsu_stream::local::{FaultPlan, LocalCluster};
 use bongsu_stream::port::{Cluster as _, TopicSpec};
 use bongsu_testkit::wait_until;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::world::{PUBLISHER, World, event, settings};
+use crate::world::{PUBLISHER, READER, World, event, settings};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -27,8 +29,12 @@ struct Running {
 }
 
 async fn start(settings: Settings) -> Running {
+    start_with(settings, None).await
+}
+
+async fn start_with(settings: Settings, store: Option<Arc<dyn LedgerReader>>) -> Running {
     let cluster = LocalCluster::default();
-    let world = World::new(Arc::new(cluster.clone()), "t.", settings.clone(), None).await;
+    let world = World::new(Arc::new(cluster.clone()), "t.", settings.clone(), store).await;
     let shutdown = Shutdown::new();
     let (on_bound, bound) = oneshot::channel();
     let mut tasks = Tasks::new();
@@ -50,6 +56,12 @@ async fn start(settings: Settings) -> Running {
 impl Running {
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    async fn readiness(&self) -> (u16, Value) {
+        let answer = reqwest::get(self.url("/readyz")).await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
     }
 
     fn post(&self) -> reqwest::RequestBuilder {
@@ -223,15 +235,49 @@ async fn connections_are_bounded_and_the_next_one_waits_its_turn() {
 #[tokio::test]
 async fn readiness_names_what_is_not_ready() {
     let running = start(settings()).await;
-    running
-        .world
-        .resources
-        .health
-        .set("ledger", Err("store gone".into()));
-    let answer = reqwest::get(running.url("/readyz")).await.unwrap();
-    assert_eq!(answer.status(), 503);
-    let text = answer.text().await.unwrap();
-    assert!(text.contains("store gone"), "{text}");
+    let health = &running.world.resources.health;
+    health.set("gateway", Err("no room".into()));
+    health.set("ledger", Err("no store".into()));
+    let (status, body) = running.readiness().await;
+    let expected = json!({
+        "ready": false,
+        "unready": { "gateway": "no room" },
+        "degraded": { "ledger": "no store" },
+    });
+    assert_eq!((status, body), (503, expected));
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_the_store_events_are_taken_and_look_ups_are_not() {
+    let store = Arc::new(MemoryStore::new());
+    let quick = Settings {
+        probe_interval: Span::millis(20),
+        ..settings()
+    };
+    let running = start_with(quick, Some(Arc::<MemoryStore>::clone(&store))).await;
+    let well = json!({ "ready": true, "unready": {}, "degraded": {} });
+    assert_eq!(running.readiness().await, (200, well.clone()));
+    store.set_available(false);
+    wait_until(SOON, "the store shown as gone", || async {
+        let (status, body) = running.readiness().await;
+        assert_eq!((status, &body["ready"]), (200, &json!(true)), "{body}");
+        body["degraded"]["gateway.store"].is_string()
+    })
+    .await;
+    let answer = running.post().body(event("e-1").to_string()).send().await;
+    assert_eq!(answer.unwrap().status(), 202);
+    let found = reqwest::Client::new()
+        .get(running.url("/v1/events/e-1?sender=shop-1"))
+        .bearer_auth(READER)
+        .send()
+        .await;
+    assert_eq!(found.unwrap().status(), 503);
+    store.set_available(true);
+    wait_until(SOON, "the store shown as back", || async {
+        running.readiness().await == (200, well.clone())
+    })
+    .await;
     running.end().await.unwrap();
 }
 
