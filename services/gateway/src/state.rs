@@ -9,6 +9,8 @@ use bongsu_runtime::{Clock, Health, Metrics};
 use bongsu_schemas::{Codec, Topics};
 use bongsu_store::LedgerReader;
 use bongsu_stream::port::{Cluster, Producer};
+use bongsu_suppressions::admin::Writer;
+use tokio::sync::OnceCell;
 
 use crate::body::Bodies;
 use crate::check::{Checker, EventTopics};
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) partitions: i32,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) cluster: Arc<dyn Cluster>,
+    /// Made by the first change.
+    pub(crate) suppressions: OnceCell<Writer>,
     pub(crate) store: Option<Arc<dyn LedgerReader>>,
     pub(crate) metrics: Metrics,
     pub(crate) instruments: Instruments,
@@ -126,6 +130,7 @@ impl Gateway {
                 partitions,
                 producer,
                 cluster: resources.cluster,
+                suppressions: OnceCell::new(),
                 store: resources.store,
                 instruments: Instruments::new(&resources.metrics),
                 metrics: resources.metrics,

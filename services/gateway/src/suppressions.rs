@@ -1,6 +1,8 @@
 //! `GET|PUT|DELETE /v1/suppressions`: what is not sent to. Reading is from the store, which follows
 //! the topic by a second; writing is acknowledged by Kafka, and dispatch follows at once.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -102,15 +104,17 @@ impl Gateway {
             ..AuditEntry::default()
         };
         let changes = [change];
-        let cluster = self.inner.cluster.as_ref();
-        let written = admin::write(
-            cluster,
-            &self.inner.topics,
-            &self.inner.codec,
-            &changes,
-            &audit,
-        );
-        let reason = match timeout(self.inner.settings.request_timeout.0, written).await {
+        let inner = &self.inner;
+        let written = async {
+            // Not at the start: a gateway where nobody suppresses needs no such topics.
+            let writer = inner.suppressions.get_or_try_init(|| {
+                let producer = Arc::clone(&inner.producer);
+                admin::Writer::new(inner.cluster.as_ref(), &inner.topics, producer)
+            });
+            let writer = writer.await?;
+            writer.write(&inner.codec, &changes, &audit).await
+        };
+        let reason = match timeout(inner.settings.request_timeout.0, written).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),

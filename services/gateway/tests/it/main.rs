@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod acknowledge;
+mod counted;
 mod description;
 mod email_reports;
 mod latency;

@@ -1,6 +1,7 @@
 //! Suppressions over HTTP: reading and writing are scopes of their own, for keys of every sender alone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use bongsu_domain::{Channel, Hold, Reason, Suppression, Timestamp};
@@ -9,9 +10,10 @@ use bongsu_runtime::Secret;
 use bongsu_schemas::suppression::{SuppressionChange, read_suppression};
 use bongsu_store::{HygieneStore as _, MemoryStore, SuppressionChanges};
 use bongsu_stream::local::LocalCluster;
-use bongsu_stream::port::{From, Isolation, Record, TailRange, TopicPartition, TopicSpec};
+use bongsu_stream::port::{Cluster, From, Isolation, Record, TailRange, TopicPartition, TopicSpec};
 use http::{Method, Request};
 
+use crate::counted::Counted;
 use crate::world::{World, settings};
 
 const HELD: &str = "/v1/suppressions/webhook/default/a-17";
@@ -37,6 +39,10 @@ fn keys() -> Settings {
 }
 
 async fn world() -> World {
+    world_on(Arc::new(LocalCluster::default())).await
+}
+
+async fn world_on(cluster: Arc<dyn Cluster>) -> World {
     let store = MemoryStore::new();
     let suppression = Suppression {
         channel: Channel::Webhook,
@@ -57,7 +63,6 @@ async fn world() -> World {
         ..SuppressionChanges::default()
     };
     store.keep_suppressions(&changes).await.unwrap();
-    let cluster = Arc::new(LocalCluster::default());
     let world = World::new(cluster, "t.", keys(), Some(Arc::new(store))).await;
     for topic in [world.topics.suppressions(), world.topics.audit()] {
         let spec = TopicSpec {
@@ -159,6 +164,25 @@ async fn who_may_read_may_not_write_and_the_reverse_and_only_for_every_sender() 
     let key = |id: &str| Some(format!("key/{id}"));
     assert_eq!(by, [key("suppresses"), None, key("both"), None]);
     assert_eq!(records(&world, world.topics.audit()).await.len(), 4);
+}
+
+#[tokio::test]
+async fn changes_share_the_gateways_producer_and_ask_for_the_topics_once() {
+    let cluster = Arc::new(Counted::default());
+    let world = world_on(Arc::<Counted>::clone(&cluster)).await;
+    let made = || {
+        let made = [&cluster.producers, &cluster.descriptions];
+        made.map(|count| count.load(Ordering::SeqCst))
+    };
+    let good = (200, String::new());
+    assert_eq!(ask(&world, &Method::PUT, HELD, "both").await, good);
+    let first = made();
+    assert_eq!(first[0], 1, "the gateway's own");
+    for method in [Method::PUT, Method::DELETE] {
+        assert_eq!(ask(&world, &method, HELD, "both").await, good);
+    }
+    assert_eq!(made(), first);
+    assert_eq!(records(&world, world.topics.audit()).await.len(), 3);
 }
 
 #[tokio::test]

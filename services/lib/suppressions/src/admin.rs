@@ -9,7 +9,7 @@ use bongsu_schemas::suppression::{SuppressionChange, read_suppression, write_sup
 use bongsu_schemas::{AuditEntry, Codec, EncodeError, Topics};
 use bongsu_stream::error::{AdminError, ConsumeError, ProduceError};
 use bongsu_stream::port::{
-    Cluster, From, Headers, Isolation, Outgoing, Record, TailRange, TopicPartition,
+    Cluster, From, Headers, Isolation, Outgoing, Producer, Record, TailRange, TopicPartition,
 };
 use futures_util::future::try_join_all;
 use thiserror::Error;
@@ -40,8 +40,72 @@ async fn partitions(cluster: &dyn Cluster, name: &str) -> Result<i32, AdminFault
     found.ok_or_else(|| AdminFault::Missing(name.to_owned()))
 }
 
-/// Writes changes, then their audit entry: what a person wants held must not wait for the books.
-/// Acknowledged by Kafka when it returns.
+/// Writes changes through one producer, for who writes more than once.
+pub struct Writer {
+    producer: Arc<dyn Producer>,
+    topic: Arc<str>,
+    books: Arc<str>,
+    audit_partitions: i32,
+}
+
+impl Writer {
+    /// Looks at the topics once; they keep their partitions.
+    ///
+    /// # Errors
+    /// [`AdminFault::Missing`], or the cluster does not answer.
+    pub async fn new(
+        cluster: &dyn Cluster,
+        topics: &Topics,
+        producer: Arc<dyn Producer>,
+    ) -> Result<Self, AdminFault> {
+        let (topic, books) = (topics.suppressions(), topics.audit());
+        partitions(cluster, &topic).await?;
+        let audit_partitions = partitions(cluster, &books).await?;
+        Ok(Self {
+            producer,
+            topic,
+            books,
+            audit_partitions,
+        })
+    }
+
+    /// Writes changes, then their audit entry: what a person wants held must not wait for the
+    /// books. Acknowledged by Kafka when it returns.
+    ///
+    /// # Errors
+    /// [`AdminFault`]; some of the changes may have been written, and all may be written again.
+    pub async fn write(
+        &self,
+        codec: &Codec,
+        changes: &[SuppressionChange],
+        audit: &AuditEntry,
+    ) -> Result<(), AdminFault> {
+        let mut sent = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (key, value) = write_suppression(codec, change)?;
+            sent.push(self.producer.send(Outgoing {
+                topic: Arc::clone(&self.topic),
+                partition: 0,
+                key: Some(key.into()),
+                value,
+                headers: Headers::default(),
+            }));
+        }
+        try_join_all(sent).await?;
+        let partition = partition_of(audit.actor.as_bytes(), self.audit_partitions);
+        let entry = Outgoing {
+            topic: Arc::clone(&self.books),
+            partition,
+            key: Some(audit.actor.clone().into()),
+            value: Some(codec.encode(audit)?),
+            headers: Headers::default(),
+        };
+        self.producer.send(entry).await?;
+        Ok(())
+    }
+}
+
+/// Writes changes as a [`Writer`] with a producer of its own does.
 ///
 /// # Errors
 /// [`AdminFault`]; some of the changes may have been written, and all may be written again.
@@ -52,32 +116,9 @@ pub async fn write(
     changes: &[SuppressionChange],
     audit: &AuditEntry,
 ) -> Result<(), AdminFault> {
-    let (topic, books) = (topics.suppressions(), topics.audit());
-    partitions(cluster, &topic).await?;
-    let audit_partitions = partitions(cluster, &books).await?;
     let producer = cluster.producer(Duration::from_millis(5))?;
-    let mut sent = Vec::with_capacity(changes.len());
-    for change in changes {
-        let (key, value) = write_suppression(codec, change)?;
-        sent.push(producer.send(Outgoing {
-            topic: Arc::clone(&topic),
-            partition: 0,
-            key: Some(key.into()),
-            value,
-            headers: Headers::default(),
-        }));
-    }
-    try_join_all(sent).await?;
-    producer
-        .send(Outgoing {
-            topic: books,
-            partition: partition_of(audit.actor.as_bytes(), audit_partitions),
-            key: Some(audit.actor.clone().into()),
-            value: Some(codec.encode(audit)?),
-            headers: Headers::default(),
-        })
-        .await?;
-    Ok(())
+    let writer = Writer::new(cluster, topics, producer).await?;
+    writer.write(codec, changes, audit).await
 }
 
 /// Everything that is held, in the order of keys, and how many records mean nothing here.
