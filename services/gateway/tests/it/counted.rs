@@ -1,4 +1,4 @@
-//! A local log that counts the clients made of it.
+//! A local log that counts the clients made of it, and refuses group members when told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,12 @@ use futures_util::future::BoxFuture;
 
 #[derive(Default)]
 pub(crate) struct Counted {
-    log: LocalCluster,
+    pub(crate) log: LocalCluster,
     pub(crate) producers: AtomicUsize,
     pub(crate) descriptions: AtomicUsize,
+    pub(crate) joins: AtomicUsize,
+    /// So many members are refused, the first ones.
+    pub(crate) refused_joins: usize,
 }
 
 impl Cluster for Counted {
@@ -42,6 +45,9 @@ impl Cluster for Counted {
     }
 
     fn join(&self, options: GroupOptions) -> Result<Box<dyn GroupConsumer>, ConsumeError> {
+        if self.joins.fetch_add(1, Ordering::SeqCst) < self.refused_joins {
+            return Err(ConsumeError::Client("no member today".to_owned()));
+        }
         self.log.join(options)
     }
 

@@ -7,6 +7,7 @@ mod description;
 mod email_reports;
 mod latency;
 mod lookups;
+mod pollers;
 mod publish;
 mod refusals;
 mod reports;

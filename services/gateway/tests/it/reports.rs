@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(30);
 const SECRET: &str = "callback-secret";
 const DELIVERY: &str = "543ca93d-b1f3-326a-271e-8b06ef78cd5d";
 
-fn account(change: impl FnOnce(&mut Account)) -> Account {
+pub(crate) fn account(change: impl FnOnce(&mut Account)) -> Account {
     let mut account = Account {
         api_key: Secret::new("key-of-the-account"),
         sender_key: "0123456789abcdef0123456789abcdef01234567".into(),
@@ -52,7 +52,7 @@ fn sources(account: Account) -> ReportSources {
 }
 
 /// The world with an account's reports, and its topics.
-async fn with_reports(world: World, account: Account) -> World {
+pub(crate) async fn with_reports(world: World, account: Account) -> World {
     with_sources(world, sources(account)).await
 }
 
