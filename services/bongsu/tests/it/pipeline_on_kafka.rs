@@ -144,7 +144,7 @@ async fn the_command_publishes_watches_and_counts_what_waits() {
             let dispatch = row["group"].as_str().unwrap().contains("dispatch");
             i64::from(dispatch)
         };
-        rows.len() == 7
+        rows.len() == 8
             && rows
                 .iter()
                 .all(|row| row["worst_lag"].as_i64() <= Some(marker(row)))
