@@ -203,7 +203,7 @@ impl CommandLine {
             Command::Dev(args) => dev::dev(config, self.bootstrap, args, json).await,
             Command::Run { services, channel } => {
                 let channels = channels(&channel, &config)?;
-                run::run(config, &services, &channels).await
+                run::run(config, self.config, &services, &channels).await
             }
             Command::Topics { action } => {
                 let apply = matches!(action, TopicsAction::Apply);

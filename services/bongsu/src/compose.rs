@@ -19,6 +19,7 @@ use bongsu_stream::schema_source::SchemaSource;
 use crate::config::{Config, Service};
 use crate::credentials;
 use crate::registry;
+use crate::reload::Providers;
 
 /// What all services of a process share.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) health: Health,
     pub(crate) worker_id: Arc<str>,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) providers: Providers,
 }
 
 /// Connects to the Kafka of the settings.
@@ -58,6 +60,7 @@ impl World {
             metrics: Metrics::new()?,
             health: Health::new(),
             worker_id: worker_id.into(),
+            providers: Providers::default(),
         })
     }
 
@@ -171,6 +174,7 @@ impl World {
             &self.worker_id,
             self.clock,
         )?;
+        let provider = self.providers.add(channel, provider);
         if !provider.expiring().is_empty() {
             let watch = credentials::watch(
                 channel,

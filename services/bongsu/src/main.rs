@@ -13,6 +13,7 @@ mod ops;
 mod output;
 mod publish;
 mod registry;
+mod reload;
 mod rules;
 mod run;
 mod simulate;

@@ -1,5 +1,8 @@
 //! `bongsu run`: services against real Kafka.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use bongsu_domain::Channel;
 use bongsu_runtime::{Shutdown, Tasks, telemetry};
@@ -7,10 +10,12 @@ use bongsu_runtime::{Shutdown, Tasks, telemetry};
 use crate::compose::{World, connect};
 use crate::config::{Config, Service};
 use crate::ops;
+use crate::reload::Reload;
 
 /// Runs services until SIGTERM or SIGINT, then drains them.
 pub(crate) async fn run(
     config: Config,
+    file: Option<PathBuf>,
     services: &[Service],
     channels: &[Channel],
 ) -> anyhow::Result<()> {
@@ -27,6 +32,14 @@ pub(crate) async fn run(
         let (health, metrics) = (world.health.clone(), world.metrics.clone());
         tasks.spawn("ops", ops::serve(listen, health, metrics, shutdown.clone()));
     }
+    let reload = Reload {
+        file,
+        services: services.to_vec(),
+        providers: world.providers.clone(),
+        worker: Arc::clone(&world.worker_id),
+        clock: world.clock,
+    };
+    tasks.spawn("reload", reload.watch(shutdown.clone()));
     wait(tasks, &shutdown).await
 }
 

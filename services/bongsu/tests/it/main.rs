@@ -15,6 +15,7 @@ mod fcm;
 mod hygiene_on_kafka;
 mod pipeline_on_kafka;
 mod registry;
+mod reload_on_kafka;
 mod stops_on_kafka;
 mod stories;
 mod topics_on_kafka;

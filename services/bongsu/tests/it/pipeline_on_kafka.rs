@@ -238,7 +238,7 @@ fn the_demo_on_real_kafka_keeps_every_promise() {
 }
 
 /// A service in a process of its own; gone with the test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -249,13 +249,13 @@ impl Drop for Running {
 }
 
 /// A webhook simulator in a process of its own.
-struct Twin {
+pub(crate) struct Twin {
     process: Running,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Twin {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = bongsu(&["simulate", "webhook", "--port", "0"]);
         command.args(arguments).stdout(Stdio::piped());
         let mut process = Running(command.spawn().unwrap());

@@ -19,6 +19,7 @@ pub mod line;
 pub mod network;
 pub mod provider;
 pub mod registry;
+pub mod replaceable;
 pub mod reports;
 pub mod retry_after;
 pub mod sendbird;
