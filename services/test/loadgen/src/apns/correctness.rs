@@ -37,6 +37,8 @@ const CONNECTIONS: usize = 2;
 const OUTSTANDING: usize = 10_000;
 /// How long nothing may move before the run is judged as it is.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long tasks must stay the same before they are what an idle process has.
+const REST: Duration = Duration::from_secs(5);
 /// How long tasks and connections may take to go once everything has ended.
 const SETTLES: Duration = Duration::from_secs(60);
 
@@ -49,7 +51,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Row> {
         .await?;
     let kafka = Kafka::start(&arguments.scripts, dir.path())?;
     let mut world = World::start(arguments, dir.path(), &twin, &kafka).await?;
-    let before = world.holds(&twin).await?;
+    let before = world.at_rest(&twin).await?;
     let begun = Instant::now();
     publish(&kafka.bootstrap, events).await?;
     let wanted = events * DEVICES;
@@ -286,6 +288,20 @@ impl World {
             open_files: self.metric("bongsu_process_open_files").await?,
             connections: stats["connections"].as_u64().unwrap_or(0),
         })
+    }
+
+    /// What is held once it has been the same for a while: some tasks begin after a service is ready.
+    async fn at_rest(&self, twin: &Twin) -> anyhow::Result<Holds> {
+        let deadline = Instant::now() + SETTLES;
+        let (mut last, mut since) = (self.holds(twin).await?, Instant::now());
+        while since.elapsed() < REST && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let now = self.holds(twin).await?;
+            if now.tasks != last.tasks {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(last)
     }
 
     /// Waits until so many deliveries have ended by dispatch's own count, or nothing moves.
