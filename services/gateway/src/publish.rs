@@ -82,6 +82,11 @@ impl Publisher {
             .retry_after(1));
         }
         while flight.settle_oldest().await {}
+        if let Some(error) = flight.fatal() {
+            // Nothing that this process takes can be written any more. Not `gateway.kafka`: Kafka
+            // itself may answer every probe.
+            self.health.set("gateway.producer", Err(error.to_string()));
+        }
         flight.conclude(&events)
     }
 
@@ -97,10 +102,6 @@ impl Publisher {
                     }
                 }
                 Some(answer) => {
-                    if let Err(error @ ProduceError::Fatal(_)) = &answer {
-                        // Nothing that this process takes can be written any more.
-                        self.health.set("gateway.kafka", Err(error.to_string()));
-                    }
                     flight.queued += usize::from(answer.is_ok());
                     flight.note(index, answer);
                     return !flight.failed;
@@ -145,6 +146,15 @@ impl Flight {
                 false
             }
         }
+    }
+
+    /// The failure that no later request of this process will be spared.
+    fn fatal(&self) -> Option<&ProduceError> {
+        let mut answers = self.answers.iter().flatten();
+        answers.find_map(|answer| match answer {
+            Err(error @ ProduceError::Fatal(_)) => Some(error),
+            Ok(_) | Err(_) => None,
+        })
     }
 
     fn conclude(self, events: &[Ready]) -> Result<Vec<ItemState>, Problem> {

@@ -28,6 +28,8 @@ enum Step {
     Later,
     QueueFull,
     Failed,
+    /// Not at once, and nothing will ever be taken again.
+    Dead,
     Silent,
 }
 
@@ -66,7 +68,7 @@ impl Producer for Scripted {
         let offset = i64::try_from(appended.len()).unwrap();
         match step {
             Step::Good | Step::Later => appended.push(name),
-            Step::QueueFull | Step::Failed | Step::Silent => {}
+            Step::QueueFull | Step::Failed | Step::Dead | Step::Silent => {}
         }
         match step {
             Step::Good => ready(Ok(offset)).boxed(),
@@ -77,6 +79,11 @@ impl Producer for Scripted {
             .boxed(),
             Step::QueueFull => ready(Err(ProduceError::QueueFull)).boxed(),
             Step::Failed => ready(Err(failed)).boxed(),
+            Step::Dead => async {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                Err(ProduceError::Fatal("out of sequence".into()))
+            }
+            .boxed(),
             Step::Silent => pending().boxed(),
         }
     }
@@ -109,6 +116,22 @@ async fn publish(producer: &Arc<Scripted>, count: usize) -> Result<Vec<ItemState
     let producer: Arc<dyn Producer> = Arc::<Scripted>::clone(producer);
     let publisher = Publisher::new(producer, Duration::from_secs(5), Health::new());
     publisher.publish((0..count).map(item).collect()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_failed_for_good_ends_readiness() {
+    for (step, ready) in [(Step::Failed, true), (Step::Dead, false)] {
+        let health = Health::new();
+        health.set("gateway", Ok(()));
+        let publisher = Publisher::new(
+            Scripted::new([step]),
+            Duration::from_secs(5),
+            health.clone(),
+        );
+        let problem = publisher.publish(vec![item(0)]).await.unwrap_err();
+        assert_eq!(problem.code, ProblemCode::NotAcknowledged);
+        assert_eq!(health.unready().is_empty(), ready, "{step:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

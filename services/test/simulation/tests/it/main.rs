@@ -4,6 +4,7 @@
 
 mod backlog;
 mod flood;
+mod handover;
 mod night;
 mod parked;
 mod suppressed;

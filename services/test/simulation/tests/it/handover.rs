@@ -1,0 +1,101 @@
+//! A worker that is asked to stop in the middle of a hand-over: attempts of what it gives up end first.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_domain::{Channel, Class};
+use bongsu_simulation::world::{PARTITIONS, World};
+use bongsu_stream::port::{Cluster as _, Headers, Outgoing};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::night::{delivery, outcomes};
+
+/// Notes every call; one to an address that ends in `slow` takes five seconds, any other a tenth.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<Vec<String>>>);
+
+impl Slow {
+    fn calls(&self) -> Vec<String> {
+        let mut calls = self.0.lock().unwrap().clone();
+        calls.sort_unstable();
+        calls
+    }
+}
+
+impl Provider for Slow {
+    fn attempt<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        Box::pin(async move {
+            let mut slow = false;
+            for attempt in batch {
+                slow |= attempt.delivery.address.address.ends_with("slow");
+                let event = attempt.delivery.event_id.clone();
+                self.0.lock().unwrap().push(event);
+            }
+            sleep(Duration::from_millis(if slow { 5_000 } else { 100 })).await;
+            Ok(vec![AttemptResult::Accepted; batch.len()])
+        })
+    }
+}
+
+/// One delivery in every partition, named after it.
+async fn write(world: &World, slow: i32) {
+    let producer = world.log.producer(Duration::ZERO).unwrap();
+    for partition in 0..PARTITIONS {
+        let address = if partition == slow { "slow" } else { "quick" };
+        let event = format!("e-{partition}");
+        let delivery = delivery(&event, address, "transactional", "Asia/Seoul", 86_400_000);
+        let out = Outgoing {
+            topic: world
+                .topics
+                .deliveries(Channel::Webhook, Class::Transactional),
+            partition,
+            key: Some("shop".into()),
+            value: Some(world.codec.encode(&delivery).unwrap()),
+            headers: Headers::default(),
+        };
+        producer.send(out).await.unwrap();
+    }
+}
+
+async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let there = async {
+        while !is().await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), there).await.expect(what);
+}
+
+/// Whichever partition is given up: once it is the slow one.
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_a_hand_over_cuts_no_attempt_off() {
+    let all: Vec<String> = (0..PARTITIONS).map(|p| format!("e-{p}")).collect();
+    for slow in 0..PARTITIONS {
+        let world = World::new().await.unwrap();
+        let provider = Slow::default();
+        let start = |name: &str| {
+            let settings = World::settings();
+            world.dispatch_with(settings, name, 7, Arc::new(provider.clone()))
+        };
+        let first = start("first").unwrap();
+        write(&world, slow).await;
+        until("every call", async || provider.calls().len() == all.len()).await;
+        // It takes a partition over; the slow call is under way.
+        let second = start("second").unwrap();
+        sleep(Duration::from_millis(500)).await;
+        first.stop().await.unwrap();
+        until("every outcome", async || {
+            outcomes(&world).await.len() >= all.len()
+        })
+        .await;
+        second.stop().await.unwrap();
+        assert_eq!(provider.calls(), all, "a call was cut off and made again");
+        assert_eq!(outcomes(&world).await.len(), all.len());
+    }
+}
