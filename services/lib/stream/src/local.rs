@@ -236,7 +236,9 @@ impl Cluster for LocalCluster {
         isolation: Isolation,
         mut each: Box<dyn FnMut(Record) + Send>,
     ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>> {
+        let takes = self.change(|state| state.faults.tail_takes());
         Box::pin(async move {
+            tokio::time::sleep(takes).await;
             let mut ends = TailEnds::new();
             let mut open = Vec::with_capacity(ranges.len());
             for range in &ranges {

@@ -58,6 +58,7 @@ async fn run(seed: u64) -> Result<Verdict, String> {
         queue_full_per_mille: 5,
         aborted_per_mille: 20,
         acknowledge_within: Duration::from_millis(random.below(30)),
+        tail_takes: Duration::ZERO,
     });
     let mut expected = Expected::default();
     let plans: Vec<Vec<Planned>> = (0..SENDERS)

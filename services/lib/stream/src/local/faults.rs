@@ -15,6 +15,8 @@ pub struct FaultPlan {
     pub aborted_per_mille: u16,
     /// An acknowledgement takes up to this long.
     pub acknowledge_within: Duration,
+    /// Reading a tail takes this long.
+    pub tail_takes: Duration,
 }
 
 /// What is to happen to one record.
@@ -65,6 +67,10 @@ impl Faults {
             };
         }
         Fate::Good
+    }
+
+    pub(super) const fn tail_takes(&self) -> Duration {
+        self.plan.tail_takes
     }
 
     pub(super) fn aborts(&mut self) -> bool {

@@ -88,6 +88,7 @@ pub(crate) fn faults(random: &mut Random) -> FaultPlan {
         queue_full_per_mille: 5,
         aborted_per_mille: 0,
         acknowledge_within: Duration::from_millis(random.below(20)),
+        tail_takes: Duration::ZERO,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A worker that is asked to stop in the middle of a hand-over: attempts of what it gives up end first.
+//! Hand-overs that something else meets: a stop, or a restore that outlives its assignment.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
 use bongsu_domain::{Channel, Class};
 use bongsu_simulation::world::{PARTITIONS, World};
+use bongsu_stream::local::FaultPlan;
 use bongsu_stream::port::{Cluster as _, Headers, Outgoing};
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::night::{delivery, outcomes};
 
@@ -43,13 +44,14 @@ impl Provider for Slow {
     }
 }
 
-/// One delivery in every partition, named after it.
-async fn write(world: &World, slow: i32) {
+/// One delivery in every partition, named after it and the round.
+async fn write(world: &World, round: &str, slow: impl Fn(i32) -> bool) {
     let producer = world.log.producer(Duration::ZERO).unwrap();
     for partition in 0..PARTITIONS {
-        let address = if partition == slow { "slow" } else { "quick" };
-        let event = format!("e-{partition}");
-        let delivery = delivery(&event, address, "transactional", "Asia/Seoul", 86_400_000);
+        let address = if slow(partition) { "slow" } else { "quick" };
+        let event = format!("{round}-{partition}");
+        let address = format!("{round}-{address}");
+        let delivery = delivery(&event, &address, "transactional", "Asia/Seoul", 86_400_000);
         let out = Outgoing {
             topic: world
                 .topics
@@ -84,7 +86,7 @@ async fn a_stop_in_a_hand_over_cuts_no_attempt_off() {
             world.dispatch_with(settings, name, 7, Arc::new(provider.clone()))
         };
         let first = start("first").unwrap();
-        write(&world, slow).await;
+        write(&world, "e", |p| p == slow).await;
         until("every call", async || provider.calls().len() == all.len()).await;
         // It takes a partition over; the slow call is under way.
         let second = start("second").unwrap();
@@ -98,4 +100,57 @@ async fn a_stop_in_a_hand_over_cuts_no_attempt_off() {
         assert_eq!(provider.calls(), all, "a call was cut off and made again");
         assert_eq!(outcomes(&world).await.len(), all.len());
     }
+}
+
+/// Both classes' members are thrown out, and join again.
+fn lose_all(world: &World) {
+    let group = world.topics.dispatch_group(Channel::Webhook);
+    for member in 0..Class::ALL.len() {
+        assert!(world.log.lose_assignment(&group, member));
+    }
+}
+
+/// A restore ends long after its partitions were lost and taken again. Its word would make the owner
+/// forget what it has under way, and the commit go past it.
+#[tokio::test(start_paused = true)]
+async fn a_restore_of_an_earlier_assignment_says_nothing() {
+    let restore = Duration::from_secs(30);
+    let each = usize::try_from(PARTITIONS).unwrap();
+    let world = World::new().await.unwrap();
+    let provider = Slow::default();
+    let settings = World::settings();
+    let worker = world.dispatch_with(settings, "worker", 7, Arc::new(provider.clone()));
+    let worker = worker.unwrap();
+    let have_ended = async |deliveries: usize| {
+        until("every outcome", async || {
+            outcomes(&world).await.len() >= deliveries
+        })
+        .await;
+    };
+    write(&world, "d", |_| false).await;
+    have_ended(each).await;
+
+    world.log.set_faults(FaultPlan {
+        tail_takes: restore,
+        ..FaultPlan::default()
+    });
+    let begun = Instant::now();
+    lose_all(&world);
+    sleep(Duration::from_secs(1)).await;
+    world.log.set_faults(FaultPlan::default());
+    lose_all(&world);
+    write(&world, "e", |_| false).await;
+    have_ended(2 * each).await;
+    assert!(
+        begun.elapsed() < restore,
+        "the second restore was waited for"
+    );
+
+    // Under way when the first restore comes to its end.
+    sleep_until(begun + restore - Duration::from_secs(2)).await;
+    write(&world, "f", |_| true).await;
+    have_ended(3 * each).await;
+    assert!(begun.elapsed() > restore);
+    worker.stop().await.unwrap();
+    assert_eq!(provider.calls().len(), 3 * each);
 }
