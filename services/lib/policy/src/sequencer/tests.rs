@@ -279,6 +279,20 @@ fn an_attempt_that_never_happened_is_not_counted() {
     assert_eq!(s.attempts(0), 1);
 }
 
+/// Of a pack, a later one may end before the first: written to the lane it would end twice.
+#[test]
+fn a_key_is_not_diverted_while_one_of_it_waits_for_its_receipt() {
+    let mut s = fresh();
+    admit_all(&mut s, (0..3).map(|o| (o, 7)));
+    assert_eq!(s.start(PACK, 0, |(), _| Permit::Go).batch, [0, 1, 2]);
+    s.retry(0, 900);
+    s.settle(1);
+    s.retry(2, 900);
+    assert!(s.divert(7).is_empty());
+    assert!(s.acknowledge(1).is_some());
+    assert_eq!(s.divert(7), [0, 2]);
+}
+
 #[test]
 fn a_diverted_key_frees_the_window_in_order_and_holds_the_watermark_until_acknowledged() {
     let mut s = fresh();
