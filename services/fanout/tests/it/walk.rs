@@ -8,6 +8,7 @@ use bongsu_domain::{
 use bongsu_fanout::lookup::RecipientLookup;
 use bongsu_schemas::suppression::SuppressionChange;
 use bongsu_schemas::{Delivery, Receipt};
+use bongsu_stream::local::FaultPlan;
 use bongsu_stream::port::Record;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -129,6 +130,46 @@ async fn misplaced_events_go_home_in_order_and_their_client_is_named() {
         counted.contains("client=\"careless\"") && counted.ends_with(" 10"),
         "{counted}"
     );
+    fanout.stop().await;
+}
+
+/// Each event of the broadcaster fills a transaction; what another says in a later partition goes in
+/// between, long before the last of them.
+#[tokio::test(start_paused = true)]
+async fn a_broadcaster_in_the_first_partition_holds_nobody_else() {
+    const EVENTS: usize = 12;
+    const RECIPIENTS: usize = 1_000;
+    let world = World::new().await;
+    let (broadcaster, other) = (sender_in(0), sender_in(1));
+    let recipients: Vec<_> = (0..RECIPIENTS)
+        .map(|r| {
+            let address = format!("https://example.com/{r}");
+            let addresses = serde_json::json!([{"channel": "webhook", "address": address}]);
+            serde_json::json!({"id": format!("r-{r}"), "addresses": addresses})
+        })
+        .collect();
+    for n in 0..EVENTS {
+        let mut large = event(&broadcaster, &n.to_string());
+        large["target"]["recipients"] = recipients.clone().into();
+        world
+            .publish(&broadcaster, large.to_string().into(), None)
+            .await;
+    }
+    let small = event(&other, "small").to_string();
+    world.publish(&other, small.into(), None).await;
+    // A transaction takes its time, so that records tell in which they were.
+    world.log.set_faults(FaultPlan {
+        acknowledge_within: Duration::from_millis(500),
+        ..FaultPlan::default()
+    });
+    let fanout = world.start();
+    let records = world
+        .wait_for(&world.deliveries(), EVENTS * RECIPIENTS + 1)
+        .await;
+    let of = |partition: i32| records.iter().filter(move |r| r.partition == partition);
+    let small = of(1).next().unwrap().timestamp;
+    let before = of(0).filter(|r| r.timestamp < small).count();
+    assert!(before <= EVENTS / 2 * RECIPIENTS, "{before} went before it");
     fanout.stop().await;
 }
 
