@@ -175,16 +175,15 @@ impl World {
             self.clock,
         )?;
         let provider = self.providers.add(channel, provider);
-        if !provider.expiring().is_empty() {
-            let watch = credentials::watch(
-                channel,
-                Arc::clone(&provider),
-                credentials::Instruments::new(&self.metrics),
-                self.clock,
-                shutdown.child(),
-            );
-            tasks.spawn("credentials", watch);
-        }
+        // Whether or not one ends now: accounts change while this runs.
+        let watch = credentials::watch(
+            channel,
+            Arc::clone(&provider),
+            credentials::Instruments::new(&self.metrics),
+            self.clock,
+            shutdown.child(),
+        );
+        tasks.spawn("credentials", watch);
         let resources = bongsu_dispatch::Resources {
             cluster: Arc::clone(&self.cluster),
             topics: self.topics.clone(),
