@@ -1,6 +1,11 @@
 //! Thousands of seeds. A failing one is printed; run it alone with `BONGSU_SEED=<n>` and keep it in
 //! [`KEPT`].
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
 
 mod backlog;
 mod flood;
