@@ -70,7 +70,11 @@ impl Owner {
                 );
             }
         }
-        while self.permit.is_none() && self.has_ready(now) && self.leased {
+        while self.permit.is_none() && self.leased && self.has_ready(now) {
+            if self.is_held_by_receipts() {
+                self.shared.metrics.held_by_receipts();
+                return;
+            }
             match self.shared.permits.try_acquire() {
                 Some(permit) => {
                     if !self.start_with(permit) {
@@ -85,6 +89,11 @@ impl Owner {
         }
     }
 
+    /// Whether Kafka must answer before anything starts. Its answer wakes the owner.
+    fn is_held_by_receipts(&self) -> bool {
+        self.notes.pressure.holds(self.now)
+    }
+
     fn has_ready(&self, now: i64) -> bool {
         self.sequencers
             .as_ref()
@@ -93,7 +102,7 @@ impl Owner {
 
     /// Uses a place for the next batch; false when nothing may start.
     pub(super) fn start_with(&mut self, permit: Permit) -> bool {
-        if self.draining || !self.leased {
+        if self.draining || !self.leased || self.is_held_by_receipts() {
             return false;
         }
         let now = self.now;

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bongsu_policy::SettledTags;
+use bongsu_policy::{Backpressure, SettledTags};
 use bongsu_policy::sequencer::State;
 use bongsu_schemas::JournalEntry;
 use bongsu_schemas::millis::Millis;
@@ -38,6 +38,8 @@ pub(super) struct Notes {
     outstanding: HashMap<u64, i64>,
     /// How many of them were sent at each of these.
     floors: BTreeMap<i64, usize>,
+    /// How long they have been on their way.
+    pub(super) pressure: Backpressure,
     /// Up to where receipts of other writers were looked at, while there may be some.
     pub(super) following: Option<i64>,
     /// Calls under way that must not be made twice.
@@ -77,6 +79,7 @@ impl Default for Notes {
             known_results: 0,
             outstanding: HashMap::new(),
             floors: BTreeMap::new(),
+            pressure: Backpressure::default(),
             following: None,
             open: Default::default(),
             intents: Vec::new(),
@@ -147,19 +150,21 @@ impl Notes {
     }
 
     /// A receipt is sent, for the first time or again.
-    pub(super) fn receipting(&mut self, ticket: u64) {
+    pub(super) fn receipting(&mut self, ticket: u64, now: i64) {
         let known = self.known_results;
         self.outstanding.entry(ticket).or_insert_with(|| {
             *self.floors.entry(known).or_default() += 1;
+            self.pressure.sent(now);
             known
         });
     }
 
     /// A receipt is acknowledged, or needs no acknowledgement any more.
-    pub(super) fn receipted(&mut self, ticket: u64) {
+    pub(super) fn receipted(&mut self, ticket: u64, now: i64) {
         let Some(floor) = self.outstanding.remove(&ticket) else {
             return;
         };
+        self.pressure.answered(now);
         if let Entry::Occupied(mut sent) = self.floors.entry(floor) {
             *sent.get_mut() -= 1;
             if *sent.get() == 0 {
