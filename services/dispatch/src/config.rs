@@ -48,10 +48,10 @@ settings! {
         /// How long attempts under way may take to finish at a revocation or shutdown; longer than an
         /// attempt.
         pub drain_timeout: Duration = Duration::secs(15),
-        /// How long receipts are gathered under load; few are written within 5 ms. After a crash what
+        /// How long receipts are gathered under load; few are written within 2 ms. After a crash what
         /// was receipted within it is sent again; below it Kafka gets a request for nearly every
         /// receipt.
-        pub receipt_linger: Duration = Duration::millis(25),
+        pub receipt_linger: Duration = Duration::millis(10),
         /// Upper bound of the wait after the first failed attempt; doubles from there.
         pub retry_base: Duration = Duration::millis(200),
         /// Upper bound of every wait between attempts.

@@ -41,7 +41,7 @@ const GATHERS_FROM: Duration = Duration::from_millis(10);
 const HAND_OVER: Duration = Duration::from_millis(1);
 
 /// How often a gathering producer looks for answers, and whether to hand over.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(2);
 
 /// So few records gain nothing by waiting longer than a [`TICK`]: nearly each has a partition, hence
 /// a request, of its own.
