@@ -116,8 +116,17 @@ fn main() -> ExitCode {
 impl Arguments {
     /// Whether a scenario was asked for.
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
+        names(&self.only, name)
     }
+}
+
+/// Whether a list names a scenario, by a part of its name or as `=name`; an empty one names all.
+fn names(only: &[String], name: &str) -> bool {
+    let is_named = |only: &String| match only.strip_prefix('=') {
+        Some(whole) => name == whole,
+        None => name.contains(only.as_str()),
+    };
+    only.is_empty() || only.iter().any(is_named)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {

@@ -99,7 +99,7 @@ struct Finished {
 
 impl Drills {
     fn wanted(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
+        crate::names(&self.only, name)
     }
 
     async fn bench(&mut self) -> anyhow::Result<()> {
@@ -321,8 +321,10 @@ impl Drills {
             .await?;
         let mut killed = Vec::new();
         for _ in 0..kills {
-            // Random within the pause, so that kills fall anywhere in commits and batches.
-            let jitter = f64::from(u32::try_from(wall_us() % 4_000)?) / 1_000.0;
+            // Random within the pause, less the half of it in which nobody serves: kills fall anywhere in
+            // commits and batches, while a successor catches up and when it has.
+            let within = u64::try_from(Duration::from_secs_f64(pause / 2.0).as_millis())?;
+            let jitter = f64::from(u32::try_from(wall_us() % within)?) / 1_000.0;
             self.wait_until_it_flows(Duration::from_secs(120)).await?;
             tokio::time::sleep(Duration::from_secs_f64(2.0 + jitter)).await;
             let name = self.world.dispatchers().pop().context("no dispatch runs")?;
