@@ -24,6 +24,8 @@ pub const ATTEMPTS: &str = "bongsu-attempts";
 pub const NOT_BEFORE: &str = "bongsu-not-before";
 /// On a parked delivery: `1` when an earlier attempt may have arrived.
 pub const UNCERTAIN: &str = "bongsu-uncertain";
+/// On a parked delivery: the epoch of the owner that parked it, decimal.
+pub const EPOCH: &str = "bongsu-epoch";
 /// Who serves a channel, on a report without our reference.
 pub const PROVIDER: &str = "bongsu-provider";
 /// Which of our accounts there.

@@ -412,7 +412,7 @@ pub struct Receipt {
 }
 
 /// What the delivery engine notes for its successor on a partition.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
     /// `checkpoint` or `intents`.
     #[serde(default)]
@@ -447,6 +447,58 @@ pub struct JournalEntry {
     /// Intents whose call was surely not taken.
     #[serde(default)]
     pub withdrawn: Vec<JournalMark>,
+    /// Whether it is its writer's first on the partition: its offset is then its writer's epoch.
+    #[serde(default)]
+    pub claim: bool,
+    /// The offset of its writer's claim; -1 on a claim, and where the writer knew of no claims.
+    #[serde(default = "no_epoch")]
+    pub epoch: i64,
+    /// Checkpoint: the end of the lane when its writer took the partition over.
+    #[serde(default)]
+    pub lane_end: i64,
+    /// Checkpoint: the owners before, in order, as far as the lane still holds something of theirs.
+    #[serde(default)]
+    pub owners: Vec<JournalOwner>,
+}
+
+/// An owner of the partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalOwner {
+    /// Its epoch.
+    pub epoch: i64,
+    /// The end of the lane when it took over: what owners before it write from there on is late.
+    pub lane_end: i64,
+}
+
+const fn no_epoch() -> i64 {
+    JournalEntry::NO_EPOCH
+}
+
+impl JournalEntry {
+    /// Where there is no epoch.
+    pub const NO_EPOCH: i64 = -1;
+}
+
+impl Default for JournalEntry {
+    fn default() -> Self {
+        Self {
+            kind: String::new(),
+            worker_id: String::new(),
+            at: Millis::default(),
+            watermark: 0,
+            results_floor: 0,
+            lane_floor: 0,
+            settled: Vec::new(),
+            lane_settled: Vec::new(),
+            waiting: Vec::new(),
+            intents: Vec::new(),
+            withdrawn: Vec::new(),
+            claim: false,
+            epoch: Self::NO_EPOCH,
+            lane_end: 0,
+            owners: Vec::new(),
+        }
+    }
 }
 
 /// A delivery between two attempts.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bongsu_schemas::{AvroRecord, Codec, Framing, SchemaRef};
+use bongsu_schemas::{AvroRecord, Codec, Framing, JournalEntry, SchemaRef};
 
 use crate::sample;
 
@@ -72,6 +72,17 @@ fn records_of_older_versions_are_read() {
         include_str!("../golden/control.1.hex"),
     );
     assert_eq!(control, older);
+    let mut entry = sample::journal_entry();
+    entry.claim = false;
+    entry.epoch = JournalEntry::NO_EPOCH;
+    entry.lane_end = 0;
+    entry.owners.clear();
+    let older = read_older(
+        0xcaa4_2e26_6b61_d167,
+        include_str!("../golden/journal_entry.1.avsc"),
+        include_str!("../golden/journal_entry.1.hex"),
+    );
+    assert_eq!(entry, older);
 }
 
 #[test]
@@ -105,7 +116,7 @@ fn a_receipt_keeps_its_bytes() {
 fn a_journal_entry_keeps_its_bytes() {
     pin(
         &sample::journal_entry(),
-        0xcaa4_2e26_6b61_d167,
+        0x79ef_5dfd_17af_cbf5,
         include_str!("../golden/journal_entry.hex"),
     );
 }

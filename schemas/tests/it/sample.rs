@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bongsu_schemas::records::{
-    Address, ChannelPlan, Content, JournalMark, JournalWait, Recipient, Target,
+    Address, ChannelPlan, Content, JournalMark, JournalOwner, JournalWait, Recipient, Target,
 };
 use bongsu_schemas::{
     AuditEntry, Control, Delivery, JournalEntry, Millis, NotificationEvent, RateShare, Receipt,
@@ -124,6 +124,13 @@ pub(crate) fn journal_entry() -> JournalEntry {
             lane: false,
             offset: 41,
             tag: 9,
+        }],
+        claim: true,
+        epoch: 30,
+        lane_end: 5,
+        owners: vec![JournalOwner {
+            epoch: 20,
+            lane_end: 2,
         }],
         ..JournalEntry::default()
     }

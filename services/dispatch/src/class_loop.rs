@@ -457,6 +457,7 @@ impl ClassLoop {
             if let Some(pointer) = Pointer::parse(&commit.committed.metadata) {
                 let command = Command::Committed {
                     reach: pointer.reach,
+                    journal_floor: pointer.journal_floor,
                 };
                 send(&partition.commands, &commit.partition, command).await;
             }

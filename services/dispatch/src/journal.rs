@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bongsu_policy::SettledTags;
 use bongsu_schemas::JournalEntry;
-use bongsu_schemas::records::{JournalMark, JournalWait};
+use bongsu_schemas::records::{JournalMark, JournalOwner, JournalWait};
 
 /// The kind of a checkpoint.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -170,9 +170,45 @@ impl Pointer {
     }
 }
 
+/// Who owned the partition, in order.
+///
+/// A worker that was cut off and comes back may still write to the journal and the lane, for a producer
+/// is no member of a group. Who an owner was is told by commits alone, which the group checks: the
+/// commit's text leads to a checkpoint of the last owner, and that names the ones before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owners(Vec<JournalOwner>);
+
+impl Owners {
+    /// Whether a record of the lane was written when its writer's successor had taken over. One of an
+    /// epoch that is not known is of an owner before all that are.
+    #[must_use]
+    pub fn is_late(&self, epoch: Option<i64>, offset: i64) -> bool {
+        let known = self.0.iter().position(|o| Some(o.epoch) == epoch);
+        let next = self.0.get(known.map_or(0, |i| i + 1));
+        next.is_some_and(|next| offset >= next.lane_end)
+    }
+
+    /// Those a successor must know of a lane that begins at `floor`.
+    #[must_use]
+    pub fn from(&self, floor: i64) -> Vec<JournalOwner> {
+        let past = self.0.iter().take_while(|o| o.lane_end <= floor).count();
+        self.0
+            .iter()
+            .skip(past.saturating_sub(1))
+            .copied()
+            .collect()
+    }
+}
+
 /// What a journal told, read in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
+    /// The offset to which a commit's text has led; none when everything is read and believed.
+    led_to: Option<i64>,
+    /// The epoch of the last owner, once its checkpoint there is read.
+    owner: Option<i64>,
+    /// It and those before it; empty when they are not known.
+    pub owners: Owners,
     /// The last checkpoint whose bytes were sound, without its intents.
     pub checkpoint: Option<Checkpoint>,
     /// Intents that were not withdrawn, per source.
@@ -195,8 +231,40 @@ pub struct Checkpoint {
 }
 
 impl Told {
-    /// Takes the next entry of the journal; false when it cannot be understood.
-    pub fn take(&mut self, entry: &JournalEntry) -> bool {
+    /// To be told a journal from where a commit's text leads.
+    #[must_use]
+    pub fn led_to(offset: i64) -> Self {
+        Self {
+            led_to: Some(offset),
+            ..Self::default()
+        }
+    }
+
+    /// Takes the next entry of the journal; false when it cannot be understood, or the one that the
+    /// commit's text leads to is not there.
+    pub fn take(&mut self, entry: &JournalEntry, offset: i64) -> bool {
+        if let Some(first) = self.led_to {
+            let epoch = if entry.claim { offset } else { entry.epoch };
+            if offset == first {
+                self.owner = Some(epoch);
+                if epoch != JournalEntry::NO_EPOCH {
+                    self.owners.0.clone_from(&entry.owners);
+                    let lane_end = entry.lane_end;
+                    self.owners.0.push(JournalOwner { epoch, lane_end });
+                }
+            }
+            let Some(owner) = self.owner else {
+                return false;
+            };
+            if epoch != owner {
+                // Late, or of one that claimed the partition and never got to work. That a call was
+                // about to be made is believed all the same: it must not be made twice.
+                if entry.kind == INTENTS {
+                    self.intend(&entry.intents);
+                }
+                return true;
+            }
+        }
         match entry.kind.as_str() {
             CHECKPOINT => {
                 let main = unpack(entry.watermark, &entry.settled);
@@ -220,11 +288,15 @@ impl Told {
             let known = &mut self.intents[Source::of(withdrawn.lane).index()];
             known.remove(&withdrawn.offset);
         }
-        for intent in &entry.intents {
+        self.intend(&entry.intents);
+        true
+    }
+
+    fn intend(&mut self, intents: &[JournalMark]) {
+        for intent in intents {
             let known = &mut self.intents[Source::of(intent.lane).index()];
             known.insert(intent.offset, intent.tag.cast_unsigned());
         }
-        true
     }
 }
 
@@ -299,8 +371,8 @@ mod tests {
             withdrawn: vec![mark(Source::Main, 5, 50)],
             ..JournalEntry::default()
         };
-        for entry in [&old, &checkpoint, &more] {
-            assert!(told.take(entry));
+        for (entry, offset) in [&old, &checkpoint, &more].into_iter().zip(0..) {
+            assert!(told.take(entry, offset));
         }
         assert_eq!(told.intents[0], SettledTags::from([(7, 70)]));
         assert_eq!(told.intents[1], SettledTags::from([(1, 10)]));
@@ -311,7 +383,88 @@ mod tests {
             settled: vec![0x80],
             ..JournalEntry::default()
         };
-        assert!(!told.take(&damaged));
+        assert!(!told.take(&damaged, 3));
         assert!(told.checkpoint.is_some_and(|kept| kept == checkpoint));
+    }
+
+    #[test]
+    fn only_the_owner_that_a_commit_leads_to_is_believed() {
+        let checkpoint = |claim, epoch, watermark| JournalEntry {
+            kind: CHECKPOINT.to_owned(),
+            claim,
+            epoch,
+            watermark,
+            lane_end: 50,
+            owners: vec![JournalOwner {
+                epoch: 7,
+                lane_end: 40,
+            }],
+            ..JournalEntry::default()
+        };
+        let marks = |offset: Option<i64>| offset.map(|o| mark(Source::Main, o, 1));
+        let calls = |epoch, intend, withdraw| JournalEntry {
+            kind: INTENTS.to_owned(),
+            epoch,
+            intents: marks(intend).into_iter().collect(),
+            withdrawn: marks(withdraw).into_iter().collect(),
+            ..JournalEntry::default()
+        };
+        let none = JournalEntry::NO_EPOCH;
+        let damaged = JournalEntry {
+            settled: vec![0x80],
+            ..checkpoint(false, 7, 900)
+        };
+        let mut told = Told::led_to(22);
+        for (offset, entry) in [
+            (22, checkpoint(false, 20, 110)),
+            (23, calls(20, Some(111), None)),
+            // One that was cut off comes back, and one that never got to work claims the partition.
+            (24, checkpoint(false, 7, 120)),
+            (25, damaged),
+            (26, calls(7, Some(131), Some(111))),
+            (27, checkpoint(true, none, 130)),
+            (28, checkpoint(false, none, 140)),
+            (29, calls(20, Some(112), None)),
+        ] {
+            assert!(told.take(&entry, offset), "{offset}");
+        }
+        let watermark = told.checkpoint.as_ref().map(|c| c.watermark);
+        assert_eq!(watermark, Some(110), "other checkpoints are passed over");
+        let intents: Vec<i64> = told.intents[0].keys().copied().collect();
+        assert_eq!(intents, [111, 112, 131], "others' intents are believed");
+
+        let mut gone = Told::led_to(21);
+        assert!(
+            !gone.take(&checkpoint(false, 20, 110), 22),
+            "retention took it"
+        );
+        let mut older = Told::led_to(3);
+        assert!(older.take(&checkpoint(false, none, 10), 3));
+        assert_eq!(older.owners, Owners::default(), "a version without epochs");
+        assert_eq!(older.checkpoint.map(|c| c.watermark), Some(10));
+    }
+
+    #[test]
+    fn what_is_parked_behind_a_successor_s_back_is_late() {
+        let owner = |epoch, lane_end| JournalOwner { epoch, lane_end };
+        let owners = Owners(vec![owner(7, 10), owner(20, 30), owner(33, 30)]);
+        for (epoch, first_late) in [
+            (Some(7), 30),
+            (Some(20), 30),
+            (Some(33), i64::MAX),
+            // Older than what is known, and of a version without epochs.
+            (Some(2), 10),
+            (None, 10),
+        ] {
+            assert!(!owners.is_late(epoch, first_late - 1), "{epoch:?}");
+            assert!(
+                first_late == i64::MAX || owners.is_late(epoch, first_late),
+                "{epoch:?}"
+            );
+        }
+        assert!(!Owners::default().is_late(Some(3), 100), "nobody is known");
+        assert_eq!(owners.from(9), owners.0);
+        assert_eq!(owners.from(29), owners.0, "7 may have written up to 30");
+        assert_eq!(owners.from(30), [owner(33, 30)]);
     }
 }

@@ -35,6 +35,8 @@ pub struct Parked {
     pub tag: u64,
     /// How far it had got.
     pub progress: Progress,
+    /// The epoch of the owner that parked it; none where a version without epochs did.
+    pub epoch: Option<i64>,
 }
 
 /// Reads the headers of a lane record; none when it is not one of ours.
@@ -50,17 +52,18 @@ pub fn parked_of(record: &Record) -> Option<Parked> {
             not_before: h.text(headers::NOT_BEFORE)?.parse().ok()?,
             uncertain: h.get(headers::UNCERTAIN) == Some(b"1"),
         },
+        epoch: h.text(headers::EPOCH).and_then(|text| text.parse().ok()),
     })
 }
 
-/// The lane record of a delivery.
+/// The lane record of a delivery, parked by the owner of an epoch.
 #[must_use]
 pub fn lane_record(
     lanes: &Arc<str>,
     original: &Record,
     id: DeliveryId,
-    key: u64,
-    progress: Progress,
+    (key, progress): (u64, Progress),
+    epoch: i64,
 ) -> Outgoing {
     let mut kept = Headers(
         original
@@ -76,7 +79,8 @@ pub fn lane_record(
         .with(headers::ORIGIN_OFFSET, original.offset.to_string())
         .with(headers::ORDER_KEY, format!("{key:016x}"))
         .with(headers::ATTEMPTS, progress.attempts.to_string())
-        .with(headers::NOT_BEFORE, progress.not_before.to_string());
+        .with(headers::NOT_BEFORE, progress.not_before.to_string())
+        .with(headers::EPOCH, epoch.to_string());
     if progress.uncertain {
         kept = kept.with(headers::UNCERTAIN, "1");
     }
@@ -164,7 +168,7 @@ mod tests {
             not_before: 1_000,
             uncertain: true,
         };
-        let out = lane_record(&"lanes".into(), &original, id, 0xabc, progress);
+        let out = lane_record(&"lanes".into(), &original, id, (0xabc, progress), 12);
         assert_eq!((out.partition, &out.value), (3, &original.value));
         assert_eq!(out.headers.text(headers::TRACEPARENT), Some("00-1-2-01"));
         let record = Record {
@@ -177,6 +181,7 @@ mod tests {
             key: 0xabc,
             tag: id.tag(),
             progress,
+            epoch: Some(12),
         };
         assert_eq!(parked_of(&record), Some(expected));
     }

@@ -71,6 +71,8 @@ pub enum Command {
     Committed {
         /// The `reach` of the committed text.
         reach: i64,
+        /// Where in the journal it leads.
+        journal_floor: i64,
     },
     /// Receipts of other writers: source, offset and tag; everything below `until` was looked at.
     Foreign {
@@ -362,6 +364,12 @@ impl Owner {
             && self.notes.is_quiet()
     }
 
+    /// Whether the group has taken a commit that leads to this owner's claim, or past it: before,
+    /// nothing is started.
+    const fn is_confirmed(&self) -> bool {
+        self.reach > i64::MIN
+    }
+
     /// Whether every receipt that was sent is acknowledged.
     fn is_receipted(&self) -> bool {
         self.receipts.is_empty() && self.unanswered == 0
@@ -433,7 +441,15 @@ impl Owner {
             Command::Start(restored) => self.begin(*restored),
             Command::Records(records) => self.backlog.extend(records),
             Command::Report(answer) => self.report(answer),
-            Command::Committed { reach } => self.reach = self.reach.max(reach),
+            Command::Committed {
+                reach,
+                journal_floor,
+            } => {
+                // One that an owner before this one asked for leads to that one's checkpoint.
+                if self.notes.has_claimed_by(journal_floor) {
+                    self.reach = self.reach.max(reach);
+                }
+            }
             Command::Foreign { ended, until } => self.foreign(&ended, until),
             Command::Look => self.drop_backlog(),
             Command::ForeignDone => self.notes.following = None,
@@ -460,7 +476,7 @@ impl Owner {
         }
         let settled = std::mem::take(&mut restored.settled);
         let lane = std::mem::take(&mut restored.lane);
-        self.notes = Notes::restored(&restored);
+        self.notes = Notes::restored(&restored, self.shared.receipt_linger_ms);
         self.sequencers = Some([
             Sequencer::new(restored.committed, settled),
             Sequencer::new(lane.floor, lane.settled.clone()),

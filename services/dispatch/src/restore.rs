@@ -18,7 +18,7 @@ use bongsu_stream::error::ConsumeError;
 use bongsu_stream::port::{Cluster, Committed, From, Isolation, Record, TailRange, TopicPartition};
 
 use crate::guard::{StartedSource, read_started};
-use crate::journal::{Pointer, Source, Told};
+use crate::journal::{Owners, Pointer, Source, Told};
 use crate::lane::parked_of;
 
 /// Pause before everything is read again after a failure.
@@ -104,6 +104,8 @@ pub struct RestoredLane {
     pub keys: BTreeMap<u64, u32>,
     /// Original offsets of open ones that lie in it more than once.
     pub doubled: BTreeSet<i64>,
+    /// The owners before this one: what they parked too late is none of the lane.
+    pub owners: Owners,
 }
 
 /// Reads what is known of newly assigned partitions, until it works.
@@ -174,12 +176,26 @@ struct Found {
     read: Read,
 }
 
+impl Found {
+    fn from(starts: &Starts) -> Self {
+        let told = match starts.journal {
+            From::Offset(offset) => Told::led_to(offset),
+            From::Beginning | From::Time(_) => Told::default(),
+        };
+        Self {
+            told,
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Parked {
     offset: i64,
     origin: i64,
     tag: u64,
     key: u64,
+    epoch: Option<i64>,
 }
 
 async fn read_all(
@@ -337,7 +353,10 @@ async fn read_tails(
             .collect();
         let reader = Arc::new(Mutex::new(Reader {
             sources: sources.clone(),
-            found: starts.keys().map(|p| (*p, Found::default())).collect(),
+            found: starts
+                .iter()
+                .map(|(p, starts)| (*p, Found::from(starts)))
+                .collect(),
             missing: None,
         }));
         let sink = Arc::clone(&reader);
@@ -399,7 +418,7 @@ impl Reader {
                 return;
             };
             match self.sources.codec.decode::<JournalEntry>(value) {
-                Ok(entry) => found.journal_damaged |= !found.told.take(&entry),
+                Ok(entry) => found.journal_damaged |= !found.told.take(&entry, record.offset),
                 Err(DecodeError::UnknownSchema(reference)) => self.missing = Some(reference),
                 Err(error) => {
                     tracing::error!(partition = record.partition, offset = record.offset, %error, "a journal entry cannot be read");
@@ -412,6 +431,7 @@ impl Reader {
                 origin: parked.origin,
                 tag: parked.tag,
                 key: parked.key,
+                epoch: parked.epoch,
             });
             let bytes = record.value.as_ref().map_or(0, bytes::Bytes::len);
             // In order, and without a hole: what comes after one that did not fit does not fit.
@@ -445,16 +465,33 @@ fn fold(
     }
     let [main, lane] = found.outcomes;
     settled.extend(main);
-    lane_settled.extend(lane);
+    lane_settled.extend(&lane);
     let floor = usable
         .as_ref()
         .map_or(checkpoint.lane_floor, |p| p.lane_floor);
     let mut intents = found.told.intents;
+    // What a former owner parked when it was none any more is open where it came from, unless that
+    // owner sent it all the same, or was about to.
+    let owners = found.told.owners;
+    let of_lane = found.parked.len();
+    let (late, parked): (Vec<Parked>, Vec<Parked>) = found
+        .parked
+        .into_iter()
+        .partition(|p| owners.is_late(p.epoch, p.offset));
+    for parked in &late {
+        if lane.get(&parked.offset) == Some(&parked.tag) {
+            settled.insert(parked.origin, parked.tag);
+        }
+        let [main, noted] = &mut intents;
+        if noted.get(&parked.offset) == Some(&parked.tag) {
+            noted.remove(&parked.offset);
+            main.insert(parked.origin, parked.tag);
+        }
+    }
     // One whose first write was not acknowledged may lie in the lane twice: it has ended when a copy
     // of it has, and else its first copy is sent, whichever an owner before took. That one copy is
     // passed over says nothing: believed to be an end, it would end both.
-    let ended: BTreeSet<(i64, u64)> = found
-        .parked
+    let ended: BTreeSet<(i64, u64)> = parked
         .iter()
         .filter(|p| lane_settled.get(&p.offset) == Some(&p.tag))
         .map(|p| (p.origin, p.tag))
@@ -462,7 +499,7 @@ fn fold(
     let mut firsts: BTreeMap<(i64, u64), i64> = BTreeMap::new();
     let mut doubled = BTreeSet::new();
     let mut keys: BTreeMap<u64, u32> = BTreeMap::new();
-    for parked in &found.parked {
+    for parked in &parked {
         settled.insert(parked.origin, parked.tag);
         if parked.offset < floor {
             continue;
@@ -491,7 +528,7 @@ fn fold(
     let lane = RestoredLane {
         floor,
         settled: lane_settled.split_off(&floor),
-        next: if found.kept.len() == found.parked.len() {
+        next: if found.kept.len() == of_lane {
             lane_end.max(floor)
         } else {
             found.kept.last().map_or(floor, |r| r.offset + 1)
@@ -500,6 +537,7 @@ fn fold(
         end: lane_end.max(floor),
         keys,
         doubled,
+        owners,
     };
     Restored {
         committed: start,

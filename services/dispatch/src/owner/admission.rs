@@ -43,7 +43,7 @@ impl Owner {
     /// Takes records into the sequencer, in order, until one needs a schema or lies beyond what the
     /// last commit announced.
     pub(super) fn admit_backlog(&mut self) {
-        if self.draining || self.sequencers.is_none() || self.schema.is_some() {
+        if self.draining || !self.is_confirmed() || self.schema.is_some() {
             return;
         }
         while let Some(record) = self.backlog.front() {

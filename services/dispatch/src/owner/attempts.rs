@@ -70,7 +70,7 @@ impl Owner {
                 );
             }
         }
-        while self.permit.is_none() && self.leased && self.has_ready(now) {
+        while self.permit.is_none() && self.is_owned() && self.has_ready(now) {
             if self.is_held_by_receipts() {
                 self.shared.metrics.held_by_receipts();
                 return;
@@ -89,6 +89,12 @@ impl Owner {
         }
     }
 
+    /// Whether the group has confirmed this member a short time ago, and has taken a commit that leads
+    /// to this owner's claim.
+    fn is_owned(&self) -> bool {
+        self.leased && self.is_confirmed()
+    }
+
     /// Whether Kafka must answer before anything starts. Its answer wakes the owner.
     fn is_held_by_receipts(&self) -> bool {
         self.notes.pressure.holds(self.now)
@@ -102,7 +108,7 @@ impl Owner {
 
     /// Uses a place for the next batch; false when nothing may start.
     pub(super) fn start_with(&mut self, permit: Permit) -> bool {
-        if self.draining || !self.leased || self.is_held_by_receipts() {
+        if self.draining || !self.is_owned() || self.is_held_by_receipts() {
             return false;
         }
         let now = self.now;

@@ -4,8 +4,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bongsu_policy::{Backpressure, SettledTags};
 use bongsu_policy::sequencer::State;
+use bongsu_policy::{Backpressure, SettledTags};
 use bongsu_schemas::JournalEntry;
 use bongsu_schemas::millis::Millis;
 use bongsu_schemas::records::{JournalMark, JournalWait};
@@ -52,6 +52,8 @@ pub(super) struct Notes {
     writing: Option<BoxFuture<'static, Written>>,
     entries: u32,
     checkpoint: Option<Checkpointed>,
+    /// The offset of the first one, which claims the partition.
+    claimed: Option<i64>,
     checkpointing: Option<(BoxFuture<'static, Result<i64, ProduceError>>, Checkpointed)>,
     answers: Vec<oneshot::Sender<Option<Committed>>>,
     stalled_at: Option<(i64, i64)>,
@@ -89,6 +91,7 @@ impl Default for Notes {
             writing: None,
             entries: 0,
             checkpoint: None,
+            claimed: None,
             checkpointing: None,
             answers: Vec::new(),
             stalled_at: None,
@@ -97,8 +100,9 @@ impl Default for Notes {
 }
 
 impl Notes {
-    pub(super) fn restored(restored: &Restored) -> Self {
+    pub(super) fn restored(restored: &Restored, linger_ms: i64) -> Self {
         Self {
+            pressure: Backpressure::new(linger_ms),
             known_results: restored.results_end,
             following: (!restored.clean).then_some(restored.results_end),
             open: restored.intents.clone(),
@@ -131,6 +135,16 @@ impl Notes {
     /// A delivery is terminal: its receipt says so, its intent says nothing any more.
     pub(super) fn ended(&mut self, source: Source, offset: i64) {
         self.open[source.index()].remove(&offset);
+    }
+
+    /// Whether the partition was claimed at or below an offset of the journal.
+    pub(super) fn has_claimed_by(&self, offset: i64) -> bool {
+        self.claimed.is_some_and(|claim| claim <= offset)
+    }
+
+    /// This owner's epoch, once it has claimed the partition.
+    pub(super) fn epoch(&self) -> i64 {
+        self.claimed.unwrap_or(JournalEntry::NO_EPOCH)
     }
 
     pub(super) const fn is_quiet(&self) -> bool {
@@ -196,6 +210,7 @@ impl Owner {
             at: Millis(self.now),
             intents: std::mem::take(&mut notes.intents),
             withdrawn: std::mem::take(&mut notes.withdrawn),
+            epoch: notes.epoch(),
             ..JournalEntry::default()
         };
         let group = notes.group;
@@ -242,6 +257,7 @@ impl Owner {
             }
             NotesWake::Checkpoint(written) => {
                 let journal_offset = written?;
+                self.notes.claimed.get_or_insert(journal_offset);
                 if let Some((_, written)) = self.notes.checkpointing.take() {
                     self.notes.checkpoint = Some(Checkpointed {
                         journal_offset,
@@ -362,6 +378,10 @@ impl Owner {
             waiting,
             intents: open,
             withdrawn: Vec::new(),
+            claim: self.notes.claimed.is_none(),
+            epoch: self.notes.epoch(),
+            lane_end: self.lane.restored_end,
+            owners: self.lane.owners.from(note.lane_floor),
         };
         self.notes.entries = 0;
         let sent = self.journal(&entry);

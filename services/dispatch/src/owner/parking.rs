@@ -16,7 +16,7 @@ use super::admission::{Taken, TakenIn};
 use super::{Owner, Pending, size_of_record};
 use crate::error::DispatchError;
 use crate::intake::{self, Intake};
-use crate::journal::Source;
+use crate::journal::{Owners, Source};
 use crate::lane::{Keys, Parked, Progress, lane_record, parked_of};
 use crate::restore::RestoredLane;
 
@@ -43,6 +43,8 @@ pub(super) struct Lane {
     pub(super) keys: Keys,
     /// Where it ended when this owner began.
     pub(super) restored_end: i64,
+    /// The owners before this one.
+    pub(super) owners: Owners,
     /// Keys with something to be written, each once and only while nothing of it is on its way: a
     /// record that fails must not fall behind its followers.
     queue: VecDeque<u64>,
@@ -79,6 +81,7 @@ impl Lane {
             next: restored.floor,
             end: restored.end,
             restored_end: restored.end,
+            owners: restored.owners.clone(),
             doubtful: restored.doubled.iter().map(|o| (*o, None)).collect(),
             ..Self::default()
         }
@@ -259,6 +262,7 @@ impl Owner {
 
     fn lane_record_of(&mut self, offset: i64) -> Option<Outgoing> {
         let lanes = Arc::clone(&self.shared.sources.lanes);
+        let epoch = self.notes.epoch();
         let sequencer = self.sequencer(Source::Main)?;
         let (_, _, not_before) = sequencer.state(offset)?;
         let attempts = sequencer.attempts(offset);
@@ -270,7 +274,8 @@ impl Owner {
             uncertain: pending.may_have_arrived(),
         };
         let id = pending.delivery.as_ref()?.id;
-        Some(lane_record(&lanes, &pending.record, id, key, progress))
+        let record = &pending.record;
+        Some(lane_record(&lanes, record, id, (key, progress), epoch))
     }
 
     pub(super) fn parked(&mut self, wake: Wake) -> Result<(), DispatchError> {
@@ -358,6 +363,7 @@ impl Owner {
             key,
             tag: delivery.id.tag(),
             progress,
+            epoch: Some(self.notes.epoch()),
         };
         self.take_parked(record, delivery, parked);
     }
@@ -371,6 +377,15 @@ impl Owner {
         let Some(parked) = parked_of(&record) else {
             return;
         };
+        // What an owner before this one parked when it was none any more is open elsewhere.
+        let late = if record.offset < self.lane.restored_end {
+            self.lane.owners.is_late(parked.epoch, record.offset)
+        } else {
+            parked.epoch != Some(self.notes.epoch())
+        };
+        if late {
+            return;
+        }
         if let Some(taken) = self.lane.doubtful.get_mut(&parked.origin) {
             if let Some(first) = *taken {
                 self.hold_copy(record, parked, first);

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use bongsu_schemas::NoLookup;
 use bongsu_schemas::millis::Millis;
+use bongsu_schemas::records::JournalOwner;
 use bongsu_stream::local::LocalCluster;
 use bongsu_stream::port::{Headers, Outgoing, TopicSpec};
 
@@ -93,6 +94,10 @@ impl Logs {
     }
 
     async fn park(&self, origin: i64, id: DeliveryId, key: u64) -> i64 {
+        self.park_by(0, origin, id, key).await
+    }
+
+    async fn park_by(&self, epoch: i64, origin: i64, id: DeliveryId, key: u64) -> i64 {
         let original = Record {
             topic: "deliveries".into(),
             partition: 0,
@@ -107,7 +112,7 @@ impl Logs {
             not_before: 9,
             uncertain: false,
         };
-        let record = lane_record(&"lanes".into(), &original, id, key, progress);
+        let record = lane_record(&"lanes".into(), &original, id, (key, progress), epoch);
         let producer = self.log.producer(Duration::ZERO).unwrap();
         producer.send(record).await.unwrap()
     }
@@ -270,4 +275,79 @@ async fn a_damaged_text_or_checkpoint_loses_no_receipt() {
         assert!(restored.intents_unsure && !restored.clean, "{damage}");
         assert_eq!(restored.reach, i64::MAX, "{damage}");
     }
+}
+
+/// The first checkpoint of an owner that took over when the lane ended at `lane_end`.
+fn claim(lane_end: i64, owners: &[JournalOwner]) -> JournalEntry {
+    JournalEntry {
+        kind: CHECKPOINT.to_owned(),
+        claim: true,
+        watermark: 5,
+        lane_end,
+        owners: owners.to_vec(),
+        ..JournalEntry::default()
+    }
+}
+
+#[tokio::test]
+async fn what_a_former_owner_wrote_after_it_lost_the_partition_says_nothing_to_any_later_one() {
+    let logs = Logs::new().await;
+    let first = logs.journal(&claim(0, &[])).await;
+    logs.park_by(first, 5, id(0), 50).await;
+    let before = JournalOwner {
+        epoch: first,
+        lane_end: 0,
+    };
+    let second = logs.journal(&claim(1, &[before])).await;
+    // The first owner comes back, and has not heard of it; another claims and never gets to work.
+    logs.park_by(first, 6, id(1), 60).await;
+    let sent_late = logs.park_by(first, 7, id(2), 70).await;
+    logs.outcome("lanes", sent_late, id(2)).await;
+    let late = JournalEntry {
+        claim: false,
+        epoch: first,
+        watermark: 9,
+        ..claim(0, &[])
+    };
+    logs.journal(&late).await;
+    let noted = JournalEntry {
+        kind: INTENTS.to_owned(),
+        epoch: first,
+        intents: vec![mark(Source::Lane, 1, id(1).tag())],
+        ..JournalEntry::default()
+    };
+    logs.journal(&noted).await;
+    logs.journal(&JournalEntry {
+        watermark: 9,
+        ..claim(0, &[])
+    })
+    .await;
+
+    let third = logs.restored(Some((5, pointer(0, second).to_text()))).await;
+    let look = |restored: &Restored| {
+        assert_eq!(restored.committed, 5, "late checkpoints are passed over");
+        let settled: Vec<i64> = restored.settled.keys().copied().collect();
+        assert_eq!(
+            settled,
+            [5, 7],
+            "what was parked late is not ended, what was sent is"
+        );
+        let lane = &restored.lane;
+        assert_eq!(lane.keys, BTreeMap::from([(50, 1)]));
+        assert!(lane.settled.keys().all(|offset| *offset == sent_late));
+        assert_eq!((lane.next, lane.end), (3, 3));
+    };
+    look(&third);
+    let intents = SettledTags::from([(6, id(1).tag())]);
+    assert_eq!(
+        third.intents[0], intents,
+        "the call was for the one that is open"
+    );
+
+    // Its own successor knows as much.
+    let claimed = logs.journal(&claim(3, &third.lane.owners.from(0))).await;
+    let fourth = logs
+        .restored(Some((5, pointer(0, claimed).to_text())))
+        .await;
+    look(&fourth);
 }

@@ -4,13 +4,13 @@
 //! partition's owner holds new attempts back while its oldest receipt waits for longer than usual:
 //! load that Kafka cannot follow becomes lag, which is harmless, and not possible duplicates.
 //!
-//! "Usual" is the quickest answer of the last ten to twenty seconds and [`PATIENCE_MS`]: a broker that
-//! is far away is not taken for a slow one.
+//! "Usual" is the quickest answer of the last ten to twenty seconds, the time receipts are gathered, and
+//! [`PATIENCE_MS`]: a broker that is far away is not taken for a slow one.
 
 use std::collections::VecDeque;
 
-/// So much longer than the quickest a receipt may wait, milliseconds.
-pub const PATIENCE_MS: i64 = 20;
+/// So much longer than usual a receipt may wait, milliseconds.
+pub const PATIENCE_MS: i64 = 10;
 /// How long the quickest answer is remembered at least, milliseconds.
 const REMEMBERED_MS: i64 = 10_000;
 
@@ -20,12 +20,22 @@ const REMEMBERED_MS: i64 = 10_000;
 /// Memory: one entry per millisecond in which a receipt was sent that is not answered.
 #[derive(Debug, Default)]
 pub struct Backpressure {
+    patience_ms: i64,
     /// When receipts were sent, milliseconds, and how many then.
     waiting: VecDeque<(i64, usize)>,
     quickest: Quickest,
 }
 
 impl Backpressure {
+    /// Nothing is sent yet; receipts are gathered for at most `linger_ms` milliseconds.
+    #[must_use]
+    pub fn new(linger_ms: i64) -> Self {
+        Self {
+            patience_ms: linger_ms + PATIENCE_MS,
+            ..Self::default()
+        }
+    }
+
     /// A receipt is sent.
     pub fn sent(&mut self, now: i64) {
         match self.waiting.back_mut() {
@@ -55,7 +65,7 @@ impl Backpressure {
     }
 
     fn patience(&self) -> i64 {
-        self.quickest.get() + PATIENCE_MS
+        self.quickest.get() + self.patience_ms
     }
 }
 
@@ -92,7 +102,7 @@ mod tests {
 
     #[test]
     fn holds_while_the_oldest_waits_and_no_longer() {
-        let mut pressure = Backpressure::default();
+        let mut pressure = Backpressure::new(10);
         assert!(!pressure.holds(1_000));
         pressure.sent(995);
         pressure.answered(1_000);
@@ -112,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_far_broker_is_not_a_slow_one() {
-        let mut pressure = Backpressure::default();
+        let mut pressure = Backpressure::new(10);
         for at in 0..300 {
             pressure.sent(at * 100);
             pressure.answered(at * 100 + 80);
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn more_answers_than_receipts_do_no_harm() {
-        let mut pressure = Backpressure::default();
+        let mut pressure = Backpressure::new(10);
         pressure.answered(5);
         pressure.sent(6);
         pressure.answered(7);
@@ -145,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_keeps_the_order() {
-        let mut pressure = Backpressure::default();
+        let mut pressure = Backpressure::new(10);
         pressure.sent(1_000);
         pressure.sent(900);
         pressure.answered(950);
