@@ -123,6 +123,9 @@ pub struct Pointer {
     pub reach: i64,
     /// Whether the owner drained: nothing was under way at its end.
     pub clean: bool,
+    /// Open deliveries below these offsets, of the topic and of the lane, may have been started by an
+    /// owner before one that drained; 0 for none.
+    pub doubted: [i64; 2],
     /// Packed offsets above the committed one that have ended; none when a checkpoint holds them.
     pub settled: Vec<u8>,
 }
@@ -132,12 +135,14 @@ impl Pointer {
     #[must_use]
     pub fn to_text(&self) -> String {
         format!(
-            "b2;r={};l={};j={};e={};c={};m={}",
+            "b2;r={};l={};j={};e={};c={};d={};n={};m={}",
             self.results_floor,
             self.lane_floor,
             self.journal_floor,
             self.reach,
             u8::from(self.clean),
+            self.doubted[Source::Main.index()],
+            self.doubted[Source::Lane.index()],
             STANDARD_NO_PAD.encode(&self.settled)
         )
     }
@@ -162,6 +167,15 @@ impl Pointer {
                 "e" => pointer.reach = number()?,
                 "c" => pointer.clean = number()? == 1,
                 "m" => pointer.settled = STANDARD_NO_PAD.decode(value).ok()?,
+                // Versions that did not write them had none.
+                "d" => {
+                    pointer.doubted[Source::Main.index()] = number()?;
+                    continue;
+                }
+                "n" => {
+                    pointer.doubted[Source::Lane.index()] = number()?;
+                    continue;
+                }
                 _ => continue,
             }
             seen += 1;
@@ -321,8 +335,8 @@ mod tests {
         }
 
         #[test]
-        fn a_pointer_reads_back(r in 0_i64..i64::MAX, l in 0_i64..i64::MAX, j in 0_i64..i64::MAX, e in 0_i64..i64::MAX, clean: bool, settled in proptest::collection::vec(any::<u8>(), 0..1_200)) {
-            let pointer = Pointer { results_floor: r, lane_floor: l, journal_floor: j, reach: e, clean, settled };
+        fn a_pointer_reads_back(r in 0_i64..i64::MAX, l in 0_i64..i64::MAX, j in 0_i64..i64::MAX, e in 0_i64..i64::MAX, clean: bool, doubted in [0_i64..i64::MAX, 0..i64::MAX], settled in proptest::collection::vec(any::<u8>(), 0..1_200)) {
+            let pointer = Pointer { results_floor: r, lane_floor: l, journal_floor: j, reach: e, clean, doubted, settled };
             let text = pointer.to_text();
             prop_assert!(text.len() < 2_048, "{}", text.len());
             prop_assert_eq!(Pointer::parse(&text), Some(pointer));

@@ -63,9 +63,9 @@ pub struct Restored {
     pub intents: [SettledTags; 2],
     /// Deliveries that wait between two attempts.
     pub waiting: Vec<JournalWait>,
-    /// Deliveries below this offset may have been started by the owner before; at or above it
-    /// certainly none.
-    pub reach: i64,
+    /// Deliveries below these offsets, per source, may have been started by owners before, though no
+    /// attempt of them is counted.
+    pub doubted: [i64; 2],
     /// Whether the owner before drained: nothing was under way at its end.
     pub clean: bool,
     /// Whether intents may be missing, so that every delivery below `reach` counts as intended.
@@ -525,6 +525,20 @@ fn fold(
     for (known, ended) in intents.iter_mut().zip([&settled, &lane_settled]) {
         known.retain(|offset, tag| ended.get(offset) != Some(tag));
     }
+    let clean = usable.as_ref().is_some_and(|p| p.clean) || committed.is_none();
+    let reach = usable.as_ref().map_or(
+        if unsure && committed.is_some() {
+            i64::MAX
+        } else {
+            start
+        },
+        |p| p.reach,
+    );
+    let mut doubted = usable.as_ref().map_or([0, 0], |p| p.doubted);
+    if !clean {
+        let started = [reach, lane_end.max(floor)];
+        doubted = [0, 1].map(|i| started[i].max(doubted[i]));
+    }
     let lane = RestoredLane {
         floor,
         settled: lane_settled.split_off(&floor),
@@ -545,15 +559,8 @@ fn fold(
         lane,
         intents,
         waiting: checkpoint.waiting,
-        reach: usable.as_ref().map_or(
-            if unsure && committed.is_some() {
-                i64::MAX
-            } else {
-                start
-            },
-            |p| p.reach,
-        ),
-        clean: usable.is_some_and(|p| p.clean) || committed.is_none(),
+        doubted,
+        clean,
         intents_unsure: unsure && committed.is_some(),
         started: Vec::new(),
         results_end,

@@ -134,11 +134,7 @@ impl Owner {
         let offset = record.offset;
         let subject = delivery.as_ref().map(|d| self.shared.pacing.subject(d));
         let group = subject.map_or(0, |s| s.account.number());
-        let may_have_started = !self.restored.clean
-            && match source {
-                Source::Main => offset < self.restored.reach,
-                Source::Lane => offset < self.lane.restored_end,
-            };
+        let may_have_started = offset < self.restored.doubted[source.index()];
         let never_twice = delivery
             .as_ref()
             .is_some_and(|d| self.shared.never_twice(d));

@@ -402,6 +402,7 @@ impl Owner {
             journal_floor: checkpoint.journal_offset,
             reach: main.next_offset() + self.shared.headroom,
             clean,
+            doubted: self.doubted(),
             settled: Vec::new(),
         };
         if self.is_inline() {
@@ -412,6 +413,28 @@ impl Owner {
         Some(Committed {
             offset: main.watermark(),
             metadata: pointer.to_text(),
+        })
+    }
+
+    /// Up to where open deliveries may have been started by an owner before: a successor must not take
+    /// this owner's clean end for theirs.
+    fn doubted(&self) -> [i64; 2] {
+        let Some(sequencers) = &self.sequencers else {
+            return self.restored.doubted;
+        };
+        Source::ALL.map(|source| {
+            let sequencer = &sequencers[source.index()];
+            let doubted = self.restored.doubted[source.index()];
+            let doubted = match doubted {
+                // An unsure restore doubts everything; that must end somewhere.
+                i64::MAX => sequencer.next_offset() + self.shared.headroom,
+                known => known,
+            };
+            if doubted > sequencer.watermark() {
+                doubted
+            } else {
+                0
+            }
         })
     }
 

@@ -102,6 +102,43 @@ async fn a_stop_in_a_hand_over_cuts_no_attempt_off() {
     }
 }
 
+/// A worker dies while it calls everybody; its successor comes to one call before it drains.
+#[tokio::test(start_paused = true)]
+async fn a_clean_hand_over_keeps_the_doubt_of_a_crash_before_it() {
+    let each = usize::try_from(PARTITIONS).unwrap();
+    let world = World::new().await.unwrap();
+    let provider = Slow::default();
+    let start = |name: &str, max_in_flight| {
+        let settings = bongsu_dispatch::Settings {
+            max_in_flight,
+            ..World::settings()
+        };
+        world.dispatch_with(settings, name, 7, Arc::new(provider.clone()))
+    };
+    let first = start("first", each).unwrap();
+    write(&world, "e", |_| true).await;
+    until("every call", async || provider.calls().len() == each).await;
+    first.kill().await;
+    let second = start("second", 1).unwrap();
+    until("another call", async || provider.calls().len() > each).await;
+    second.stop().await.unwrap();
+    assert_eq!(provider.calls().len(), each + 1);
+
+    let third = start("third", each).unwrap();
+    until("every outcome", async || {
+        outcomes(&world).await.len() >= each
+    })
+    .await;
+    third.stop().await.unwrap();
+    assert_eq!(provider.calls().len(), 2 * each);
+    let receipts = bongsu_simulation::verdict::outcomes(&world).await.unwrap();
+    assert_eq!(receipts.len(), each);
+    assert!(
+        receipts.values().all(|found| found.possible_duplicate),
+        "{receipts:?}"
+    );
+}
+
 /// Both classes' members are thrown out, and join again.
 fn lose_all(world: &World) {
     let group = world.topics.dispatch_group(Channel::Webhook);
