@@ -65,8 +65,6 @@ instruments! {
         stopped: UpDownCounter<i64> = "bongsu_deliveries_stopped" of "deliveries" by [channel, class], alert "when a stop was forgotten";
         /// Times a delivery was told to wait because it is advertising and night where its recipient is.
         held_by_night: Counter<u64> = "bongsu_deliveries_held_by_night" of "starts" by [channel, class], alert "";
-        /// Times a partition started nothing although it could, because Kafka was behind with the answers to its receipts.
-        held_by_receipts: Counter<u64> = "bongsu_starts_held_by_receipts" of "starts" by [channel, class], alert "on a steady rate: the brokers or this worker are at their limit";
         /// Age of the oldest unsettled delivery of a partition; zero when there is none.
         watermark_age: Gauge<f64> = "bongsu_watermark_age_seconds" of "seconds" by [channel, class, partition], alert "above the time a delivery may wait";
         /// From the event's broker time to the outcome, by the address's platform and app.
@@ -268,11 +266,6 @@ impl DispatchMetrics {
     /// Deliveries may not start before the day.
     pub fn held_by_night(&self, starts: u64) {
         self.on.held_by_night.add(starts, &self.labels);
-    }
-
-    /// Nothing was started because Kafka is behind with its answers.
-    pub fn held_by_receipts(&self) {
-        self.on.held_by_receipts.add(1, &self.labels);
     }
 
     /// A partition's part of the deliveries that a stop holds.

@@ -476,7 +476,7 @@ impl Owner {
         }
         let settled = std::mem::take(&mut restored.settled);
         let lane = std::mem::take(&mut restored.lane);
-        self.notes = Notes::restored(&restored, self.shared.receipt_linger_ms);
+        self.notes = Notes::restored(&restored);
         self.sequencers = Some([
             Sequencer::new(restored.committed, settled),
             Sequencer::new(lane.floor, lane.settled.clone()),

@@ -292,7 +292,6 @@ fn shared(
         headroom: i64::from(settings.headroom),
         window_records: settings.window_records,
         stall_after_ms: millis(settings.stall_after),
-        receipt_linger_ms: millis(settings.receipt_linger),
         schema_patience: settings.schema_patience.0,
         worker_id: Arc::clone(&resources.worker_id),
         metrics: DispatchMetrics::new(&resources.metrics, channel, class),

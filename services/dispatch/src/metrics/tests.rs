@@ -60,7 +60,6 @@ fn every_instrument_is_used_and_has_the_labels_it_is_described_with() {
     m.flooded();
     m.guard_forgot(1);
     m.held_by_night(1);
-    m.held_by_receipts();
     let control = ControlMetrics::new(&metrics, Channel::Webhook);
     control.stops(1);
     control.unreadable();

@@ -71,10 +71,6 @@ impl Owner {
             }
         }
         while self.permit.is_none() && self.is_owned() && self.has_ready(now) {
-            if self.is_held_by_receipts() {
-                self.shared.metrics.held_by_receipts();
-                return;
-            }
             match self.shared.permits.try_acquire() {
                 Some(permit) => {
                     if !self.start_with(permit) {
@@ -95,11 +91,6 @@ impl Owner {
         self.leased && self.is_confirmed()
     }
 
-    /// Whether Kafka must answer before anything starts. Its answer wakes the owner.
-    fn is_held_by_receipts(&self) -> bool {
-        self.notes.pressure.holds(self.now)
-    }
-
     fn has_ready(&self, now: i64) -> bool {
         self.sequencers
             .as_ref()
@@ -108,7 +99,7 @@ impl Owner {
 
     /// Uses a place for the next batch; false when nothing may start.
     pub(super) fn start_with(&mut self, permit: Permit) -> bool {
-        if self.draining || !self.is_owned() || self.is_held_by_receipts() {
+        if self.draining || !self.is_owned() {
             return false;
         }
         let now = self.now;

@@ -168,10 +168,10 @@ impl Owner {
             pending.and_then(|p| Some((p, p.delivery.as_ref()?, p.ended?)))
         else {
             // Somebody else's receipt has ended it meanwhile.
-            self.notes.receipted(ticket_of(source, offset), self.now);
+            self.notes.receipted(ticket_of(source, offset));
             return;
         };
-        self.notes.receipting(ticket_of(source, offset), self.now);
+        self.notes.receipting(ticket_of(source, offset));
         let record = outcome_record(
             &shared.codec,
             &shared.sources.results,
@@ -246,7 +246,7 @@ impl Owner {
         } = ack;
         match result {
             Ok(at) if !letter => {
-                self.notes.receipted(ticket_of(source, offset), self.now);
+                self.notes.receipted(ticket_of(source, offset));
                 self.notes.known_results = self.notes.known_results.max(at + 1);
             }
             Ok(_) => {}

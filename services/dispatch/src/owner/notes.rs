@@ -4,8 +4,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bongsu_policy::SettledTags;
 use bongsu_policy::sequencer::State;
-use bongsu_policy::{Backpressure, SettledTags};
 use bongsu_schemas::JournalEntry;
 use bongsu_schemas::millis::Millis;
 use bongsu_schemas::records::{JournalMark, JournalWait};
@@ -38,8 +38,6 @@ pub(super) struct Notes {
     outstanding: HashMap<u64, i64>,
     /// How many of them were sent at each of these.
     floors: BTreeMap<i64, usize>,
-    /// How long they have been on their way.
-    pub(super) pressure: Backpressure,
     /// Up to where receipts of other writers were looked at, while there may be some.
     pub(super) following: Option<i64>,
     /// Calls under way that must not be made twice.
@@ -81,7 +79,6 @@ impl Default for Notes {
             known_results: 0,
             outstanding: HashMap::new(),
             floors: BTreeMap::new(),
-            pressure: Backpressure::default(),
             following: None,
             open: Default::default(),
             intents: Vec::new(),
@@ -100,9 +97,8 @@ impl Default for Notes {
 }
 
 impl Notes {
-    pub(super) fn restored(restored: &Restored, linger_ms: i64) -> Self {
+    pub(super) fn restored(restored: &Restored) -> Self {
         Self {
-            pressure: Backpressure::new(linger_ms),
             known_results: restored.results_end,
             following: (!restored.clean).then_some(restored.results_end),
             open: restored.intents.clone(),
@@ -164,21 +160,19 @@ impl Notes {
     }
 
     /// A receipt is sent, for the first time or again.
-    pub(super) fn receipting(&mut self, ticket: u64, now: i64) {
+    pub(super) fn receipting(&mut self, ticket: u64) {
         let known = self.known_results;
         self.outstanding.entry(ticket).or_insert_with(|| {
             *self.floors.entry(known).or_default() += 1;
-            self.pressure.sent(now);
             known
         });
     }
 
     /// A receipt is acknowledged, or needs no acknowledgement any more.
-    pub(super) fn receipted(&mut self, ticket: u64, now: i64) {
+    pub(super) fn receipted(&mut self, ticket: u64) {
         let Some(floor) = self.outstanding.remove(&ticket) else {
             return;
         };
-        self.pressure.answered(now);
         if let Entry::Occupied(mut sent) = self.floors.entry(floor) {
             *sent.get_mut() -= 1;
             if *sent.get() == 0 {

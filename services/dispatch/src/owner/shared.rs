@@ -267,8 +267,6 @@ pub struct Shared {
     pub flood_share: usize,
     /// Deliveries that may be started between two commits.
     pub headroom: i64,
-    /// How long receipts are gathered at most, milliseconds.
-    pub receipt_linger_ms: i64,
     /// Unsettled records of one partition.
     pub window_records: usize,
     /// Longest time in which a partition may fail to go on by itself, milliseconds.

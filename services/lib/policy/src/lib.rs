@@ -2,7 +2,6 @@
 //!
 //! * [`sequencer`]: what of one partition may start, what waits, what is complete, what may be
 //!   committed;
-//! * [`backpressure`]: when Kafka is behind with its answers;
 //! * [`flood`]: which sender fills a partition that others wait in;
 //! * [`retry`]: what follows an attempt;
 //! * [`repeats`]: which events were seen before;
@@ -11,7 +10,6 @@
 //! * [`hygiene`]: which addresses are dead; [`suppressions`]: what is not sent to;
 //! * [`stops`]: what people hold back; [`newest`]: what of a backlog is superseded.
 
-pub mod backpressure;
 pub mod flood;
 pub mod hashing;
 pub mod hygiene;
@@ -25,7 +23,6 @@ pub mod sequencer;
 pub mod stops;
 pub mod suppressions;
 
-pub use backpressure::Backpressure;
 pub use flood::{Floods, Turns};
 pub use newest::{Newest, Sieve, Unit};
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
