@@ -263,7 +263,7 @@ How to reach Kafka.
 | `tls.ca_file`, `tls.certificate_file`, `tls.key_file`, `tls.key_password` | unset | encryption; with an empty `[kafka.tls]` the system's authorities are trusted |
 | `sasl.mechanism` | unset | `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER` |
 | `sasl.username`, `sasl.password` | unset | for the first three |
-| `sasl.oauth` | unset | token endpoint, client id, secret and scope for `OAUTHBEARER` |
+| `sasl.oauth.token_url`, `sasl.oauth.client_id`, `sasl.oauth.client_secret`, `sasl.oauth.scope` | unset | for `OAUTHBEARER`: tokens come from this endpoint by OAuth 2 client credentials (basic authentication), and are replaced after four fifths of their life |
 | `extra` | `{}` | further librdkafka settings from a list of allowed keys |
 
 ## [registry]

@@ -1,15 +1,17 @@
 //! The Kafka adapter: the port over `rdkafka`.
 //!
 //! All threads live in here: one polls each group consumer, one commits for it, one serves each
-//! producer, one runs each transactional producer and one reads each topic of a tail. Callers see
-//! futures that never block an async worker.
+//! producer, one runs each transactional producer, one reads each topic of a tail and one fetches tokens
+//! when the brokers want them. Callers see futures that never block an async worker.
 
 mod admin;
+mod client;
 mod consumer;
 mod context;
 mod convert;
 mod ends;
 mod entrance;
+mod oauth;
 mod producer;
 pub mod settings;
 mod tail;
@@ -20,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rdkafka::ClientConfig;
 
+use self::client::Recipe;
 pub use settings::{
     Compression, GroupProtocol, OauthBearer, Sasl, SaslMechanism, Settings, SettingsError, Tls,
 };
@@ -37,7 +39,7 @@ use crate::port::{
 pub struct KafkaCluster {
     settings: Arc<Settings>,
     /// What all clients have in common.
-    base: ClientConfig,
+    base: Recipe,
     ends: Arc<ends::Ends>,
 }
 
@@ -46,15 +48,23 @@ impl KafkaCluster {
     /// [`Cluster::ping`].
     ///
     /// # Errors
-    /// When the settings contradict one another or ask for what this build cannot do.
+    /// When a setting is missing, cannot be used or contradicts another.
     pub fn connect(settings: Settings) -> Result<Arc<dyn Cluster>, SettingsError> {
-        let base = settings.client_config()?;
-        let ends = Arc::new(ends::Ends::new(settings.consumer_config(&base)));
+        let config = settings.client_config()?;
+        let keeper = settings.oauth().map(oauth::Keeper::new).transpose()?;
+        let base = Recipe::new(config, keeper);
+        let consumer = base.with(settings.consumer_config(&base.config));
         Ok(Arc::new(Self {
             settings: Arc::new(settings),
             base,
-            ends,
+            ends: Arc::new(ends::Ends::new(consumer)),
         }))
+    }
+
+    /// A consumer's recipe without group settings.
+    fn consumer(&self) -> Recipe {
+        let config = self.settings.consumer_config(&self.base.config);
+        self.base.with(config)
     }
 }
 
@@ -101,12 +111,7 @@ impl Cluster for KafkaCluster {
         isolation: Isolation,
         each: Box<dyn FnMut(Record) + Send>,
     ) -> BoxFuture<'_, Result<TailEnds, ConsumeError>> {
-        Box::pin(tail::read(
-            self.settings.consumer_config(&self.base),
-            ranges,
-            isolation,
-            each,
-        ))
+        Box::pin(tail::read(self.consumer(), ranges, isolation, each))
     }
 
     fn follow(
@@ -114,9 +119,10 @@ impl Cluster for KafkaCluster {
         ranges: Vec<TailRange>,
         isolation: Isolation,
     ) -> Result<Box<dyn Follower>, ConsumeError> {
-        let config = self.settings.consumer_config(&self.base);
         Ok(Box::new(tail::KafkaFollower::start(
-            config, ranges, isolation,
+            self.consumer(),
+            ranges,
+            isolation,
         )?))
     }
 
@@ -144,8 +150,7 @@ impl Cluster for KafkaCluster {
         group: &str,
         topics: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<PartitionLag>, AdminError>> {
-        let config = self.settings.consumer_config(&self.base);
-        Box::pin(admin::lag(config, group.to_owned(), topics))
+        Box::pin(admin::lag(self.consumer(), group.to_owned(), topics))
     }
 
     fn ends(

@@ -7,12 +7,12 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier,
     TopicReplication,
 };
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
+use super::client::{Kept, Recipe};
 use super::context::Plain;
 use super::entrance::Entrance;
 use crate::error::AdminError;
@@ -27,11 +27,10 @@ const VISIBLE: Duration = Duration::from_secs(10);
 /// How long a ping waits before it listens why there is no answer.
 const ASK: Duration = Duration::from_millis(500);
 
-type Client = AdminClient<Plain>;
+type Client = Kept<AdminClient<Plain>>;
 
-fn client(config: &ClientConfig) -> Result<Client, AdminError> {
-    AdminClient::from_config_and_context(config, Plain)
-        .map_err(|e| AdminError::Unavailable(e.to_string()))
+fn client(recipe: &Recipe) -> Result<Client, AdminError> {
+    recipe.make(Plain).map_err(|e| unavailable(&e))
 }
 
 fn options() -> AdminOptions {
@@ -119,12 +118,13 @@ async fn settings_of(
 }
 
 pub(super) async fn describe(
-    config: ClientConfig,
+    recipe: Recipe,
     names: Vec<String>,
 ) -> Result<BTreeMap<String, TopicDescription>, AdminError> {
+    recipe.ready(REQUEST).await?;
     let names: BTreeSet<String> = names.into_iter().collect();
     let (client, mut topics) = blocking(move || {
-        let client = client(&config)?;
+        let client = client(&recipe)?;
         let topics = shapes(&client, &names)?;
         Ok((client, topics))
     })
@@ -144,8 +144,9 @@ fn drop_off_worker(client: Client) {
     drop(tokio::task::spawn_blocking(move || drop(client)));
 }
 
-pub(super) async fn create(config: ClientConfig, spec: TopicSpec) -> Result<(), AdminError> {
-    let client = client(&config)?;
+pub(super) async fn create(recipe: Recipe, spec: TopicSpec) -> Result<(), AdminError> {
+    recipe.ready(REQUEST).await?;
+    let client = client(&recipe)?;
     let mut topic = NewTopic::new(
         &spec.name,
         spec.partitions,
@@ -182,11 +183,12 @@ pub(super) async fn create(config: ClientConfig, spec: TopicSpec) -> Result<(), 
 /// Kafka's old request, the only one rust-rdkafka has, replaces *all* settings of a topic; so what
 /// is there is read first and sent again. Two changes at the same moment can undo one another.
 pub(super) async fn alter(
-    config: ClientConfig,
+    recipe: Recipe,
     name: String,
     settings: BTreeMap<String, String>,
 ) -> Result<(), AdminError> {
-    let client = client(&config)?;
+    recipe.ready(REQUEST).await?;
+    let client = client(&recipe)?;
     let mut union = settings_of(&client, &[&name])
         .await?
         .pop()
@@ -208,16 +210,17 @@ pub(super) async fn alter(
 }
 
 pub(super) async fn lag(
-    mut config: ClientConfig,
+    mut recipe: Recipe,
     group: String,
     topics: Vec<String>,
 ) -> Result<Vec<PartitionLag>, AdminError> {
-    config
+    recipe.ready(REQUEST).await?;
+    recipe
+        .config
         .set("group.id", &group)
         .set("isolation.level", "read_committed");
     blocking(move || {
-        let client: BaseConsumer<Plain> =
-            BaseConsumer::from_config_and_context(&config, Plain).map_err(|e| unavailable(&e))?;
+        let client: Kept<BaseConsumer<Plain>> = recipe.make(Plain).map_err(|e| unavailable(&e))?;
         let mut lags = Vec::new();
         for topic in topics {
             let metadata = client
@@ -303,15 +306,15 @@ fn absolute(offset: Offset) -> Option<i64> {
     }
 }
 
-pub(super) async fn ping(mut config: ClientConfig, deadline: Duration) -> Result<(), AdminError> {
+pub(super) async fn ping(mut recipe: Recipe, deadline: Duration) -> Result<(), AdminError> {
+    let until = std::time::Instant::now() + deadline;
+    recipe.ready(deadline).await?;
     // Of all clients, a consumer tells what happens while it connects; it joins no group here.
-    config.set("group.id", "bongsu-ping-without-group");
+    recipe.config.set("group.id", "bongsu-ping-without-group");
     blocking(move || {
         let context = Entrance::default();
-        let client: BaseConsumer<Entrance> =
-            BaseConsumer::from_config_and_context(&config, context.clone())
-                .map_err(|e| unavailable(&e))?;
-        let until = std::time::Instant::now() + deadline;
+        let client: Kept<BaseConsumer<Entrance>> =
+            recipe.make(context.clone()).map_err(|e| unavailable(&e))?;
         loop {
             let left = until.saturating_duration_since(std::time::Instant::now());
             match client.fetch_metadata(None, left.min(ASK)) {
@@ -331,10 +334,11 @@ pub(super) async fn ping(mut config: ClientConfig, deadline: Duration) -> Result
 
 /// The session timeout of groups that the broker keeps (KIP-848), as the broker has it. A setting of
 /// one group alone cannot be read with this client; such a one must not be shorter.
-pub(super) async fn group_session_timeout(config: ClientConfig) -> Result<Duration, AdminError> {
+pub(super) async fn group_session_timeout(recipe: Recipe) -> Result<Duration, AdminError> {
     /// The broker's setting. [R: Apache Kafka 4.1, broker configs]
     const KEY: &str = "group.consumer.session.timeout.ms";
-    let asking = config.clone();
+    recipe.ready(REQUEST).await?;
+    let asking = recipe.clone();
     let broker = blocking(move || {
         let client = client(&asking)?;
         let metadata = client
@@ -345,7 +349,7 @@ pub(super) async fn group_session_timeout(config: ClientConfig) -> Result<Durati
         first.ok_or_else(|| AdminError::Unavailable("no broker is known".to_owned()))
     })
     .await?;
-    let client = client(&config)?;
+    let client = client(&recipe)?;
     let asked = [ResourceSpecifier::Broker(broker)];
     let answers = client
         .describe_configs(asked.iter(), &options())

@@ -18,14 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::{mpsc, oneshot};
 
 use self::assignment::RebalanceContext;
 use self::committer::Committer;
 use self::poller::Poller;
+use super::client::{Kept, Recipe};
 use super::convert::consume_error;
 use super::settings::Settings;
 use crate::error::{CommitError, ConsumeError};
@@ -39,7 +38,7 @@ const BATCHES: usize = 64;
 /// Commands that may wait for the poll thread, which looks every few milliseconds.
 const COMMANDS: usize = 1_024;
 
-type GroupClient = BaseConsumer<RebalanceContext>;
+type GroupClient = Kept<BaseConsumer<RebalanceContext>>;
 
 /// What the owner asks of the poll thread.
 enum Command {
@@ -91,11 +90,12 @@ pub(super) struct KafkaGroupConsumer {
 impl KafkaGroupConsumer {
     pub(super) fn join(
         settings: &Settings,
-        base: &ClientConfig,
+        base: &Recipe,
         options: &GroupOptions,
     ) -> Result<Self, ConsumeError> {
-        let config = settings.group_config(base, options);
-        let client = GroupClient::from_config_and_context(&config, RebalanceContext::default())
+        let recipe = base.with(settings.group_config(&base.config, options));
+        let client: GroupClient = recipe
+            .make(RebalanceContext::default())
             .map_err(|e| ConsumeError::Client(e.to_string()))?;
         let topics: Vec<&str> = options.topics.iter().map(|t| &**t).collect();
         client.subscribe(&topics).map_err(|e| consume_error(&e))?;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
+use super::client::{Kept, Recipe};
 use super::context::Plain;
 use crate::error::ConsumeError;
 use crate::port::{TailEnds, TopicPartition};
@@ -14,10 +14,12 @@ use crate::port::{TailEnds, TopicPartition};
 /// How long the brokers may take to answer.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
+type Client = Kept<BaseConsumer<Plain>>;
+
 /// Asks for ends; the client is made at the first question.
 pub(super) struct Ends {
-    config: ClientConfig,
-    client: Mutex<Option<Arc<BaseConsumer<Plain>>>>,
+    recipe: Recipe,
+    client: Mutex<Option<Arc<Client>>>,
 }
 
 impl std::fmt::Debug for Ends {
@@ -27,23 +29,26 @@ impl std::fmt::Debug for Ends {
 }
 
 impl Ends {
-    pub(super) fn new(mut config: ClientConfig) -> Self {
+    pub(super) fn new(mut recipe: Recipe) -> Self {
         // librdkafka wants a group name even of a client that joins none.
-        config
+        recipe
+            .config
             .set("group.id", "bongsu-ends-without-group")
             .set("isolation.level", "read_uncommitted");
         Self {
-            config,
+            recipe,
             client: Mutex::new(None),
         }
     }
 
-    fn client(&self) -> Result<Arc<BaseConsumer<Plain>>, ConsumeError> {
+    fn client(&self) -> Result<Arc<Client>, ConsumeError> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = client.as_ref() {
             return Ok(Arc::clone(client));
         }
-        let made = BaseConsumer::from_config_and_context(&self.config, Plain)
+        let made = self
+            .recipe
+            .make(Plain)
             .map_err(|e| ConsumeError::Client(e.to_string()))?;
         Ok(Arc::clone(client.insert(Arc::new(made))))
     }
@@ -53,6 +58,7 @@ impl Ends {
         self: Arc<Self>,
         partitions: Vec<TopicPartition>,
     ) -> Result<TailEnds, ConsumeError> {
+        self.recipe.ready(LOOK_UP).await?;
         let asked = tokio::task::spawn_blocking(move || {
             let unavailable =
                 |e: rdkafka::error::KafkaError| ConsumeError::Unavailable(e.to_string());

@@ -17,6 +17,16 @@ use crate::error::AdminError;
 /// The setting to look at when a handshake ended without a word.
 const HANDSHAKE: &str = "kafka.tls";
 
+/// What is said when the broker does not believe who is there.
+const AUTHENTICATION: &[&str] = &[
+    "authentication failed",
+    "authentication failure",
+    "invalid credentials",
+];
+
+/// How a broker's answer to a token begins when it does not take it (RFC 7628, 3.2.2).
+const REFUSED_TOKEN: &[&str] = &["authentication error: {\"status\":"];
+
 /// A context that logs and remembers the last refusal.
 #[derive(Clone, Default)]
 pub(super) struct Entrance(Arc<Mutex<Option<AdminError>>>);
@@ -89,11 +99,12 @@ fn recognise(text: &str) -> Option<AdminError> {
             "kafka.sasl.mechanism",
             "choose one that this listener of the broker has enabled",
         )
-    } else if any(&[
-        "authentication failed",
-        "authentication failure",
-        "invalid credentials",
-    ]) {
+    } else if any(REFUSED_TOKEN) || any(AUTHENTICATION) && said.contains("oauthbearer") {
+        (
+            "kafka.sasl.oauth",
+            "the broker does not accept its tokens: check the scope, and that the broker trusts this token endpoint",
+        )
+    } else if any(AUTHENTICATION) {
         (
             "kafka.sasl",
             "check username and password, and that the user exists for this mechanism",
@@ -111,6 +122,20 @@ fn recognise(text: &str) -> Option<AdminError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_token_is_told_from_a_refused_password() {
+        let setting = |line| match recognise(line) {
+            Some(AdminError::NoEntry { setting, .. }) => setting,
+            other => panic!("{line}: {other:?}"),
+        };
+        // Both as Kafka 4.1 and librdkafka 2.12 say them.
+        let token = r#"b:9: SASL authentication error: {"status":"invalid_token"} (after 3ms in state AUTH_REQ)"#;
+        assert_eq!(setting(token), "kafka.sasl.oauth");
+        let password = "b:9: SASL authentication error: Authentication failed during authentication \
+                        due to invalid credentials with SASL mechanism SCRAM-SHA-256";
+        assert_eq!(setting(password), "kafka.sasl");
+    }
 
     #[test]
     fn lines_about_something_else_say_nothing() {

@@ -14,14 +14,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext, Message};
+use rdkafka::{ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
 
 use self::gathering::Gathering;
+use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
 use super::settings::Settings;
@@ -118,7 +119,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
 /// The port's producer over librdkafka's, with a thread of its own that serves the callbacks.
 pub(super) struct KafkaProducer {
-    producer: Arc<BaseProducer<Context>>,
+    producer: Arc<Kept<BaseProducer<Context>>>,
     deliveries: Arc<Deliveries>,
     gathering: Option<Arc<Gathering>>,
 }
@@ -126,13 +127,15 @@ pub(super) struct KafkaProducer {
 impl KafkaProducer {
     pub(super) fn start(
         settings: &Settings,
-        base: &ClientConfig,
+        base: &Recipe,
         linger: Duration,
     ) -> Result<Self, ProduceError> {
         let deliveries = Arc::new(Deliveries::default());
         let gathers = linger >= GATHERS_FROM;
-        let config = settings.producer_config(base, if gathers { HAND_OVER } else { linger });
-        let producer = BaseProducer::from_config_and_context(&config, Context(deliveries.clone()))
+        let inside = if gathers { HAND_OVER } else { linger };
+        let recipe = base.with(settings.producer_config(&base.config, inside));
+        let producer: Kept<BaseProducer<Context>> = recipe
+            .make(Context(deliveries.clone()))
             .map_err(|e| ProduceError::Client(e.to_string()))?;
         let producer = Arc::new(producer);
         let gathering = gathers.then(|| Arc::new(Gathering::new(linger)));
@@ -182,7 +185,7 @@ impl KafkaProducer {
 
 /// What the serving thread works with.
 struct Served {
-    producer: Arc<BaseProducer<Context>>,
+    producer: Arc<Kept<BaseProducer<Context>>>,
     deliveries: Arc<Deliveries>,
 }
 
@@ -324,6 +327,7 @@ impl Producer for KafkaProducer {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
     use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
     use rdkafka::producer::Producer as _;
 
@@ -363,7 +367,8 @@ mod tests {
                 bootstrap_servers: "127.0.0.1:1".to_owned(),
                 ..Settings::default()
             };
-            let producer = KafkaProducer::start(&settings, &ClientConfig::new(), linger).unwrap();
+            let base = Recipe::new(ClientConfig::new(), None);
+            let producer = KafkaProducer::start(&settings, &base, linger).unwrap();
             let before = producer.send(record());
             break_down(&producer);
             let after = producer.send(record()).await.unwrap_err();

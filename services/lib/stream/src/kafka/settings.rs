@@ -221,7 +221,7 @@ pub enum SettingsError {
     ExtraKey(String),
 }
 
-fn fault(field: &'static str, fault: &str) -> SettingsError {
+pub(super) fn fault(field: &'static str, fault: &str) -> SettingsError {
     SettingsError::Field {
         field,
         fault: fault.to_owned(),
@@ -232,7 +232,7 @@ impl Settings {
     /// What every client has in common.
     ///
     /// # Errors
-    /// When a field is missing, contradicts another or asks for what this build cannot do.
+    /// When a field is missing or contradicts another.
     pub(super) fn client_config(&self) -> Result<ClientConfig, SettingsError> {
         if self.bootstrap_servers.trim().is_empty() {
             return Err(fault(
@@ -266,6 +266,13 @@ impl Settings {
             }
         }
         Ok(config)
+    }
+
+    /// Where tokens come from, when the mechanism needs them.
+    pub(super) fn oauth(&self) -> Option<&OauthBearer> {
+        let sasl = self.sasl.as_ref()?;
+        let needed = sasl.mechanism == SaslMechanism::OauthBearer;
+        sasl.oauth.as_ref().filter(|_| needed)
     }
 
     fn set_security(&self, config: &mut ClientConfig) -> Result<(), SettingsError> {
@@ -430,12 +437,14 @@ impl Sasl {
     fn set(&self, config: &mut ClientConfig) -> Result<(), SettingsError> {
         config.set("sasl.mechanism", self.mechanism.name());
         if self.mechanism == SaslMechanism::OauthBearer {
-            // librdkafka's own token client needs libcurl, which this build leaves out.
-            return Err(fault(
-                "sasl.mechanism",
-                "OAUTHBEARER needs librdkafka with libcurl, which is not in this build; \
-                 use SCRAM-SHA-512 or TLS certificates, or build with rdkafka's feature `curl`",
-            ));
+            // Tokens are not librdkafka's business (see `oauth`): its own client for them needs libcurl.
+            return match &self.oauth {
+                Some(_) => Ok(()),
+                None => Err(fault(
+                    "sasl.oauth",
+                    "token_url, client_id and client_secret are needed for OAUTHBEARER",
+                )),
+            };
         }
         let (Some(username), Some(password)) = (&self.username, &self.password) else {
             return Err(fault(
@@ -485,21 +494,22 @@ mod tests {
 
     #[test]
     fn oauthbearer_says_what_is_missing() {
-        let sasl: Sasl = serde_json::from_str(
-            r#"{"mechanism":"OAUTHBEARER","oauth":{"token_url":"https://id.example/token","client_id":"a","client_secret":"b"}}"#,
-        )
-        .unwrap();
-        let settings = Settings {
-            sasl: Some(sasl),
-            ..Settings::default()
+        let config = |sasl: &str| {
+            let settings = Settings {
+                sasl: Some(serde_json::from_str(sasl).unwrap()),
+                ..Settings::default()
+            };
+            settings.client_config()
         };
-        assert!(
-            settings
-                .client_config()
-                .unwrap_err()
-                .to_string()
-                .contains("libcurl")
+        let missing = config(r#"{"mechanism":"OAUTHBEARER","username":"a","password":"b"}"#);
+        let told = missing.unwrap_err().to_string();
+        assert!(told.starts_with("kafka.sasl.oauth: token_url"), "{told}");
+        let whole = config(
+            r#"{"mechanism":"OAUTHBEARER","oauth":{"token_url":"https://id.example/token","client_id":"a","client_secret":"b"}}"#,
         );
+        let whole = whole.unwrap();
+        assert_eq!(whole.get("sasl.mechanism"), Some("OAUTHBEARER"));
+        assert_eq!(whole.get("enable.sasl.oauthbearer.unsecure.jwt"), None);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
-use rdkafka::ClientConfig;
 use tokio::sync::mpsc;
 
+use self::bounds::LOOK_UP;
 use self::reader::Reader;
+use super::client::Recipe;
 use crate::error::ConsumeError;
 use crate::port::{Follower, Isolation, Record, TailEnds, TailRange};
 
@@ -45,12 +46,13 @@ struct Readers {
 }
 
 fn start(
-    mut config: ClientConfig,
+    mut recipe: Recipe,
     ranges: Vec<TailRange>,
     isolation: Isolation,
     follow: bool,
 ) -> Result<Readers, ConsumeError> {
-    config
+    recipe
+        .config
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
         .set("group.id", "bongsu-tail-without-group")
@@ -79,7 +81,7 @@ fn start(
     };
     for (topic, ranges) in topics {
         let reader = Reader::new(
-            config.clone(),
+            recipe.clone(),
             topic.clone(),
             ranges,
             sender.clone(),
@@ -95,7 +97,7 @@ fn start(
 
 /// Reads ranges to their ends.
 pub(super) async fn read(
-    config: ClientConfig,
+    recipe: Recipe,
     ranges: Vec<TailRange>,
     isolation: Isolation,
     mut each: Box<dyn FnMut(Record) + Send>,
@@ -104,7 +106,8 @@ pub(super) async fn read(
     if ranges.is_empty() {
         return Ok(ends);
     }
-    let mut readers = start(config, ranges, isolation, false)?;
+    recipe.ready(LOOK_UP).await?;
+    let mut readers = start(recipe, ranges, isolation, false)?;
     let mut left = readers.threads;
     while left > 0 {
         match readers.reads.recv().await {
@@ -127,12 +130,12 @@ pub(super) struct KafkaFollower {
 
 impl KafkaFollower {
     pub(super) fn start(
-        config: ClientConfig,
+        recipe: Recipe,
         ranges: Vec<TailRange>,
         isolation: Isolation,
     ) -> Result<Self, ConsumeError> {
         Ok(Self {
-            readers: start(config, ranges, isolation, true)?,
+            readers: start(recipe, ranges, isolation, true)?,
         })
     }
 }

@@ -9,16 +9,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
+use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, commit_list};
+use super::oauth::NoToken;
 use super::settings::{Settings, TRANSACTION_TIMEOUT};
 use crate::error::TransactionError;
 use crate::port::{Commit, GroupMetadata, Outgoing, TransactionalProducer};
@@ -90,16 +92,17 @@ pub(super) struct KafkaTransactional {
 impl KafkaTransactional {
     pub(super) async fn start(
         settings: &Settings,
-        base: &ClientConfig,
+        base: &Recipe,
         id: String,
     ) -> Result<Self, TransactionError> {
-        let config = settings.transactional_config(base, &id);
+        base.ready(CALL).await.map_err(NoToken::of_transaction)?;
+        let recipe = base.with(settings.transactional_config(&base.config, &id));
         let (transactions, received) = sync_channel(1);
         let (ready, started) = oneshot::channel();
         std::thread::Builder::new()
             .name(format!("transactions-{id}"))
             .spawn(move || {
-                let worker = match Worker::start(&config, id) {
+                let worker = match Worker::start(&recipe, id) {
                     Ok(worker) => worker,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
@@ -150,17 +153,17 @@ impl TransactionalProducer for KafkaTransactional {
 }
 
 struct Worker {
-    producer: ThreadedProducer<Context>,
+    producer: Kept<ThreadedProducer<Context>>,
     deliveries: Arc<Deliveries>,
     id: String,
 }
 
 impl Worker {
-    fn start(config: &ClientConfig, id: String) -> Result<Self, TransactionError> {
+    fn start(recipe: &Recipe, id: String) -> Result<Self, TransactionError> {
         let deliveries = Arc::new(Deliveries::default());
-        let producer =
-            ThreadedProducer::from_config_and_context(config, Context(deliveries.clone()))
-                .map_err(|e| TransactionError::Fatal(e.to_string()))?;
+        let producer = recipe
+            .make(Context(deliveries.clone()))
+            .map_err(|e| TransactionError::Fatal(e.to_string()))?;
         let worker = Self {
             producer,
             deliveries,

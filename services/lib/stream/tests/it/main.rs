@@ -10,6 +10,7 @@
 mod contract;
 mod local_log;
 mod measure;
+mod oauth;
 mod outage;
 mod secure;
 mod world;

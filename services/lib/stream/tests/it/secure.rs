@@ -12,14 +12,14 @@ use crate::world::{Broker, Driven, World, commit_of, text, within};
 /// How long a refusal may take to be told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn secure_broker() -> (Broker, Value) {
+pub(crate) fn secure_broker() -> (Broker, Value) {
     let broker = Broker::start_with(&["start", "--secure"]);
     let status = broker.call(&["status", "--json"]);
     let mut status: Value = serde_json::from_str(&status).unwrap();
     (broker, status["secure"].take())
 }
 
-fn settings(secure: &Value, mechanism: &str, changes: &[(&str, Value)]) -> Settings {
+pub(crate) fn settings(secure: &Value, mechanism: &str, changes: &[(&str, Value)]) -> Settings {
     let mut settings = json!({
         "bootstrap_servers": secure["bootstrap"],
         "tls": {"ca_file": secure["ca"]},
@@ -32,7 +32,7 @@ fn settings(secure: &Value, mechanism: &str, changes: &[(&str, Value)]) -> Setti
 }
 
 /// Writes, reads, commits and runs a transaction: every kind of client there is.
-async fn use_every_client(world: &World) {
+pub(crate) async fn use_every_client(world: &World) {
     world.cluster.ping(PATIENCE).await.unwrap();
     let topic = world.topic("source", 1).await;
     let target = world.topic("target", 1).await;
@@ -65,7 +65,7 @@ async fn use_every_client(world: &World) {
     member.consumer.close().await;
 }
 
-async fn refusal(settings: Settings) -> (&'static str, String) {
+pub(crate) async fn refusal(settings: Settings) -> (&'static str, String) {
     let world = World::kafka_with(settings);
     match world.cluster.ping(PATIENCE).await {
         Err(AdminError::NoEntry {

@@ -11,7 +11,7 @@ use crate::kafka::context::Plain;
 use crate::port::{From, TailRange};
 
 /// How long a look-up may take.
-const LOOK_UP: Duration = Duration::from_secs(10);
+pub(super) const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// One partition's part: read from `start`, stop before `stop`.
 #[derive(Debug, Clone, Copy)]

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::Read;
 use super::bounds::{Bounds, resolve};
 use crate::error::ConsumeError;
+use crate::kafka::client::{Kept, Recipe};
 use crate::kafka::context::Plain;
 use crate::kafka::convert::{Names, consume_error, record};
 use crate::port::{Record, TailRange, TopicPartition};
@@ -26,7 +26,7 @@ const BATCH: usize = 500;
 const IDLE: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
-    config: ClientConfig,
+    recipe: Recipe,
     topic: Arc<str>,
     ranges: Vec<TailRange>,
     reads: mpsc::Sender<Read>,
@@ -38,14 +38,14 @@ struct Stopped;
 
 impl Reader {
     pub(super) fn new(
-        config: ClientConfig,
+        recipe: Recipe,
         topic: Arc<str>,
         ranges: Vec<TailRange>,
         reads: mpsc::Sender<Read>,
         stop: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            config,
+            recipe,
             topic,
             ranges,
             reads,
@@ -54,7 +54,7 @@ impl Reader {
     }
 
     pub(super) fn run(self, follow: bool) {
-        let client = match BaseConsumer::from_config_and_context(&self.config, Plain) {
+        let client: Kept<BaseConsumer<Plain>> = match self.recipe.make(Plain) {
             Ok(client) => client,
             Err(error) => {
                 return drop(self.tell(Read::Failed(ConsumeError::Client(error.to_string()))));
