@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::error::DispatchError;
 use crate::follow::{Followed, follow_foreign};
 use crate::journal::Pointer;
+use crate::lease::LeaseWatch;
 use crate::owner::{Command, Load, Owner, Shared, Status, size_of_record};
 use crate::restore::{Restored, add_started, restore};
 
@@ -102,6 +103,7 @@ pub struct ClassLoop {
     commit: Option<(Committing, i64)>,
     ends: Option<BoxFuture<'static, Asked>>,
     ends_asked: Instant,
+    lease_watch: LeaseWatch,
     stopping: Option<Ended>,
     /// What was held when stopping began has ended; revocations may still drain.
     drained: bool,
@@ -132,6 +134,7 @@ impl ClassLoop {
             commit: None,
             ends: None,
             ends_asked: Instant::now(),
+            lease_watch: LeaseWatch::default(),
             stopping: None,
             drained: false,
         }
@@ -369,6 +372,22 @@ impl ClassLoop {
         }
         self.ask_reports();
         self.ask_ends();
+        self.watch_lease();
+    }
+
+    /// Nothing starts without the lease, and nothing else would say why.
+    fn watch_lease(&mut self) {
+        let needed = !self.partitions.is_empty() && self.restores.is_empty();
+        let holds = !needed || self.stopping.is_some() || self.shared.lease.holds();
+        if let Some(lapsed) = self.lease_watch.look(holds, Instant::now()) {
+            self.shared.metrics.lapsed();
+            tracing::warn!(
+                seconds = lapsed.as_secs(),
+                commit_under_way = self.commit.is_some(),
+                reports_under_way = self.reports.is_some(),
+                "nothing is sent: Kafka has not taken a commit of this worker for that long"
+            );
+        }
     }
 
     /// Wakes every owner: what was stopped may go.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bongsu_runtime::Clock;
+use tokio::time::Instant;
 
 /// One member's lease on its partitions.
 #[derive(Debug)]
@@ -56,9 +57,53 @@ impl Lease {
     }
 }
 
+/// Notices a lease that does not come back.
+#[derive(Debug, Default)]
+pub struct LeaseWatch {
+    lapsed_at: Option<Instant>,
+    said: bool,
+}
+
+impl LeaseWatch {
+    /// A lease that holds again within this was no more than a slow commit.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// To be told regularly whether the lease holds, or nothing depends on it. How long it has not, said
+    /// once per lapse.
+    pub fn look(&mut self, holds: bool, now: Instant) -> Option<Duration> {
+        if holds {
+            *self = Self::default();
+            return None;
+        }
+        let lapsed = now.duration_since(*self.lapsed_at.get_or_insert(now));
+        if self.said || lapsed < Self::PATIENCE {
+            return None;
+        }
+        self.said = true;
+        Some(lapsed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lapse_is_said_once_and_only_when_it_lasts() {
+        let mut watch = LeaseWatch::default();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(watch.look(false, at(0)), None);
+        assert_eq!(watch.look(true, at(9)), None, "a slow commit");
+        assert_eq!(watch.look(false, at(11)), None);
+        assert_eq!(watch.look(false, at(20)), None);
+        let lapsed = Some(Duration::from_secs(10));
+        assert_eq!(watch.look(false, at(21)), lapsed);
+        assert_eq!(watch.look(false, at(60)), None, "said already");
+        assert_eq!(watch.look(true, at(61)), None);
+        assert_eq!(watch.look(false, at(70)), None);
+        assert_eq!(watch.look(false, at(80)), lapsed, "another lapse");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_holds_from_the_sending_of_the_last_commit_on() {

@@ -81,6 +81,8 @@ instruments! {
         restore_bytes: Counter<u64> = "bongsu_restore_bytes" of "bytes" by [channel, class], alert "";
         /// Partitions given up because they could not go on.
         stalls: Counter<u64> = "bongsu_stalls" of "partitions" by [channel, class], alert "on any";
+        /// Times a worker sent nothing for ten seconds and more because Kafka took no commit of it.
+        lapses: Counter<u64> = "bongsu_lease_lapses" of "lapses" by [channel, class], alert "on any";
         /// Times a partition stood still, by what it stood for: `provider`, `limiter`, `retry`, `stop`, `receipts`, `schema` or `window`.
         standstills: Counter<u64> = "bongsu_partition_standstills" of "standstills" by [channel, class, partition, culprit], alert "on a steady rate in one partition";
         /// Attempts that the repeat guard forgot before their time because its memory was full.
@@ -305,6 +307,11 @@ impl DispatchMetrics {
     /// A partition could not go on and was given up.
     pub fn stalled(&self) {
         self.on.stalls.add(1, &self.labels);
+    }
+
+    /// The lease has not held for long.
+    pub fn lapsed(&self) {
+        self.on.lapses.add(1, &self.labels);
     }
 
     /// A partition has begun to stand still. Say it once per standstill.

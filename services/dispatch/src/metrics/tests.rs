@@ -55,6 +55,7 @@ fn every_instrument_is_used_and_has_the_labels_it_is_described_with() {
     m.limiter_wait(Duration::from_millis(1));
     m.restore(Duration::from_millis(20), 4_096);
     m.stalled();
+    m.lapsed();
     m.stands_still(3, Culprit::Receipts);
     m.parked(1);
     m.flooded();
