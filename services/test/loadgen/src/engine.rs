@@ -269,22 +269,26 @@ pub(crate) async fn run(
                 continue;
             }
         };
-        match tokio::time::timeout(limit, scenario.run(&mut ready)).await {
-            Ok(Ok(judged)) => {
-                row = judged;
-                drill = Some(ready);
-            }
-            // Whatever a failed one leaves behind goes with its world.
-            Ok(Err(error)) => {
-                row.promise(&format!("failed: {error:#}"), false);
-                ready.world.kill_fleet();
-            }
-            Err(_) => {
-                row.promise(&format!("did not end within {} s", limit.as_secs()), false);
-                ready.world.kill_fleet();
-            }
+        let ran = tokio::time::timeout(limit, scenario.run(&mut ready)).await;
+        let usable = matches!(ran, Ok(Ok(_)));
+        match ran {
+            Ok(Ok(judged)) => row = judged,
+            Ok(Err(error)) => row.promise(&format!("failed: {error:#}"), false),
+            Err(_) => row.promise(&format!("did not end within {} s", limit.as_secs()), false),
         }
         println!("{}", row.line());
+        if !row.kept {
+            println!(
+                "logs: {}",
+                ready.world.keep_logs(scenario.name())?.display()
+            );
+        }
+        // Whatever a failed one leaves behind goes with its world.
+        if usable {
+            drill = Some(ready);
+        } else {
+            ready.world.kill_fleet();
+        }
         each(row)?;
     }
     if let Some(ready) = drill {

@@ -278,6 +278,23 @@ impl World {
         Ok(longest)
     }
 
+    /// Copies what the processes logged to where it outlives this world.
+    pub(crate) fn keep_logs(&self, scenario: &str) -> anyhow::Result<PathBuf> {
+        let kept = std::env::temp_dir()
+            .join("bongsu-broken")
+            .join(format!("{scenario}-{}", crate::load::wall_us()));
+        std::fs::create_dir_all(&kept)?;
+        for entry in std::fs::read_dir(self.dir.path())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "log" || e == "toml")
+                && let Some(name) = path.file_name()
+            {
+                std::fs::copy(&path, kept.join(name))?;
+            }
+        }
+        Ok(kept)
+    }
+
     /// Kills every process under test, also those that have died already.
     pub(crate) fn kill_fleet(&mut self) {
         self.ended_cpu_us = self.cpu_us();
