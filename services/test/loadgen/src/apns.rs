@@ -31,7 +31,7 @@ struct Run {
     accepted: u64,
     seconds: f64,
     cpu_us: u64,
-    /// Of single pushes; zero where only the whole was timed.
+    /// Of single pushes. Bongsu's are ends of its histogram's buckets.
     p50: Duration,
     p99: Duration,
 }

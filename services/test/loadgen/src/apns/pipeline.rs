@@ -28,7 +28,12 @@ pub(super) async fn run(job: &Job<'_>, arguments: &Arguments) -> anyhow::Result<
     let dir = tempfile::Builder::new().prefix("bongsu-apns").tempdir()?;
     let kafka = Kafka::start(&arguments.scripts, dir.path())?;
     let config = dir.path().join("bongsu.toml");
-    std::fs::write(&config, settings(job, &kafka.bootstrap))?;
+    let port = crate::world::free_port()?;
+    let text = settings(job, &kafka.bootstrap);
+    std::fs::write(
+        &config,
+        format!("{text}[process]\nops_listen = \"127.0.0.1:{port}\"\n"),
+    )?;
     apply_topics(arguments, &config)?;
     write(job, &kafka.bootstrap).await?;
     let config = config.display().to_string();
@@ -40,14 +45,46 @@ pub(super) async fn run(job: &Job<'_>, arguments: &Arguments) -> anyhow::Result<
     let last = wait(job, &mut dispatch, u64::from(job.pushes)).await?;
     let cpu_us = dispatch.cpu_us() - cpu;
     let accepted = job.twin.accepted().await?;
+    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?;
+    let calls = metrics.error_for_status()?.text().await?;
     dispatch.terminate().await?;
+    // What the twin cannot know, so it is dispatch's word: one call, as its histogram has it.
+    let within = |part| {
+        let within = quantile(&calls, "bongsu_attempt_duration_seconds", part);
+        within.context("dispatch does not say how long its calls took")
+    };
     Ok(Run {
         accepted,
         seconds: last.duration_since(first).as_secs_f64(),
         cpu_us,
-        p50: Duration::ZERO,
-        p99: Duration::ZERO,
+        p50: within(0.5)?,
+        p99: within(0.99)?,
     })
+}
+
+/// The upper end of the histogram's bucket in which a part of all observations lies, over all labels.
+fn quantile(metrics: &str, name: &str, part: f64) -> Option<Duration> {
+    let mut buckets: Vec<(f64, f64)> = Vec::new();
+    for line in metrics.lines() {
+        let Some(labels) = line
+            .strip_prefix(name)
+            .and_then(|l| l.strip_prefix("_bucket{"))
+        else {
+            continue;
+        };
+        let (labels, count) = labels.rsplit_once(' ')?;
+        let (_, end) = labels.rsplit_once("le=\"")?;
+        let (end, _) = end.split_once('"')?;
+        let (end, count): (f64, f64) = (end.parse().ok()?, count.parse().ok()?);
+        match buckets.iter_mut().find(|(known, _)| *known == end) {
+            Some((_, sum)) => *sum += count,
+            None => buckets.push((end, count)),
+        }
+    }
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (_, all) = *buckets.last()?;
+    let (end, _) = buckets.iter().find(|(_, count)| *count >= part * all)?;
+    (all > 0.0 && end.is_finite()).then(|| Duration::from_secs_f64(*end))
 }
 
 /// Makes the topics of these settings.
@@ -183,5 +220,23 @@ impl Drop for Kafka {
         if let Err(error) = stop {
             eprintln!("Kafka in {} was not stopped: {error}", self.dir.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_end_of_its_bucket_over_all_labels() {
+        let text = "# TYPE t histogram\n\
+                    t_bucket{class=\"bulk\",le=\"0.01\"} 0\nt_bucket{class=\"bulk\",le=\"0.1\"} 10\n\
+                    t_bucket{class=\"bulk\",le=\"+Inf\"} 10\nt_bucket{class=\"t\",le=\"0.01\"} 89\n\
+                    t_bucket{class=\"t\",le=\"0.1\"} 89\nt_bucket{class=\"t\",le=\"+Inf\"} 90\nt_sum 1\n";
+        let millis = |part| quantile(text, "t", part).map(|d| d.as_millis());
+        assert_eq!(millis(0.5), Some(10));
+        assert_eq!(millis(0.9), Some(100));
+        assert_eq!(millis(1.0), None, "one took longer than any bucket");
+        assert_eq!(quantile("", "t", 0.5), None);
     }
 }
