@@ -185,6 +185,12 @@ impl World {
         let twin = Twin::start(&arguments.bongsu, dir.path(), scenario.tps, &reports).await?;
         let config = dir.path().join("bongsu.toml");
         let text = settings(scenario, &kafka.bootstrap, gateway_port, twin.url());
+        // Not where the benchmark is called from.
+        let store = dir.path().join("gateway.db");
+        let text = format!(
+            "{text}[store]\nurl = \"sqlite:{}?mode=rwc\"\n",
+            store.display()
+        );
         std::fs::write(&config, text)?;
         let config = config.display().to_string();
         let applied = Command::new(&arguments.bongsu)
