@@ -9,7 +9,7 @@ use crate::audit::{Outcomes, Request};
 pub(crate) struct Kill {
     /// The killed process's worker id.
     pub(crate) worker: String,
-    /// When, wall clock in microseconds.
+    /// When the signal had been sent, wall clock in microseconds.
     pub(crate) at_us: u64,
 }
 
@@ -20,8 +20,11 @@ pub(crate) struct Allowance {
     /// first attempt on their partition, not answered with an error, without an outcome by the
     /// killed process in `results`.
     pub(crate) bound: usize,
-    /// Requests open at the kill: read, and not answered yet.
+    /// Requests open at the kill: on their way to the simulator (the dead send nothing, so what it read
+    /// of them later was on the wire by then), or read and not answered yet.
     pub(crate) open: usize,
+    /// Those of `open` that were still on their way.
+    pub(crate) on_the_wire: usize,
     /// Requests read from the killed process in the second before: its rate at that moment, which is
     /// the highest there is while it catches up.
     pub(crate) per_second: usize,
@@ -66,21 +69,17 @@ pub(crate) fn allowance(kill: &Kill, requests: &[Request], outcomes: &Outcomes) 
                 .is_some_and(|seen| seen.iter().any(|o| o.worker == kill.worker))
         })
         .count();
-    let open = requests
-        .iter()
-        .filter(|r| {
-            r.worker == kill.worker
-                && r.read_us <= kill.at_us
-                && r.answered_us.is_none_or(|at| at > kill.at_us)
-        })
-        .count();
+    let own = || requests.iter().filter(|r| r.worker == kill.worker);
+    let on_the_wire = own().filter(|r| r.read_us > kill.at_us).count();
+    let read = own().filter(|r| r.read_us <= kill.at_us);
+    let unanswered = read.filter(|r| r.answered_us.is_none_or(|at| at > kill.at_us));
+    let open = on_the_wire + unanswered.count();
     let second = kill.at_us.saturating_sub(1_000_000)..=kill.at_us;
-    let last = requests
-        .iter()
-        .filter(|r| r.worker == kill.worker && second.contains(&r.read_us));
+    let last = own().filter(|r| second.contains(&r.read_us));
     Allowance {
         bound,
         open,
+        on_the_wire,
         per_second: last.count(),
     }
 }

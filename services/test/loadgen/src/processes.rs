@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
+use crate::load::wall_us;
+
 /// A running process. Dropping it kills it.
 pub(crate) struct Process {
     pub(crate) name: String,
@@ -76,11 +78,13 @@ impl Process {
         Ok(begun.elapsed())
     }
 
-    /// SIGKILL.
-    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+    /// SIGKILL. Gives the wall clock in microseconds when the signal had been sent: it does nothing
+    /// any more.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<u64> {
         signal(self.pid, libc::SIGKILL)?;
+        let at_us = wall_us();
         self.child.wait().await?;
-        Ok(())
+        Ok(at_us)
     }
 }
 

@@ -329,8 +329,7 @@ impl Drills {
             tokio::time::sleep(Duration::from_secs_f64(2.0 + jitter)).await;
             let name = self.world.dispatchers().pop().context("no dispatch runs")?;
             let process = self.world.take(&name)?;
-            let at_us = wall_us();
-            process.kill().await?;
+            let at_us = process.kill().await?;
             killed.push(Kill {
                 worker: name,
                 at_us,
@@ -351,8 +350,8 @@ impl Drills {
             "kills": kills, "rate": rate, "median_in_flight_at_kill": median_open,
             "longest_stall_seconds": finished.audit.longest_stall,
             "per_kill": allowances.iter().map(|a| json!({
-                "bound": a.bound, "open_at_kill": a.open, "per_second_before": a.per_second,
-                "ceiling": a.ceiling()})).collect::<Vec<_>>(),
+                "bound": a.bound, "open_at_kill": a.open, "of_these_on_the_wire": a.on_the_wire,
+                "per_second_before": a.per_second, "ceiling": a.ceiling()})).collect::<Vec<_>>(),
             "bound_below_open_plus_50ms": ceiling_kept,
         });
         // The ceiling is a statement about speed: it is judged at full size, on a quiet machine, and

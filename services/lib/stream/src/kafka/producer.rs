@@ -3,9 +3,9 @@
 //! librdkafka lets each partition linger by itself, so its threads wake up for every batch of every
 //! partition, and again for every answer. A producer that may linger [`GATHERS_FROM`] or longer
 //! therefore gathers here: what was sent meanwhile is handed over in one go, all partitions at once,
-//! and answers are taken every [`TICK`]. What has come is handed over as soon as Kafka owes no answer,
-//! and after the linger in any case: a quick broker is asked often, a busy one seldom. Measured on two
-//! cores with 32 partitions at 7,500 records a second: see `docs/benchmarks/engine.md`.
+//! and answers are taken every [`TICK`]. The linger is the time between two hand-overs: a lonely record
+//! goes at once, and a partition asks Kafka at most once in it, however quickly Kafka answers. Each
+//! request costs about what ten records do, here and there: see `docs/benchmarks/engine.md`.
 
 mod gathering;
 
@@ -43,10 +43,6 @@ const HAND_OVER: Duration = Duration::from_millis(1);
 
 /// How often a gathering producer looks for answers, and whether to hand over.
 const TICK: Duration = Duration::from_millis(2);
-
-/// So few records gain nothing by waiting longer than a [`TICK`]: nearly each has a partition, hence
-/// a request, of its own.
-const FEW: usize = 8;
 
 /// Who waits for a record's answer.
 enum Waiter {
@@ -213,8 +209,7 @@ impl Served {
             gathering.pause(TICK);
             self.take_answers();
             let closed = self.deliveries.closed.load(Ordering::Acquire);
-            let outstanding = self.deliveries.outstanding.load(Ordering::Acquire);
-            gathering.take_due(&mut batch, FEW, outstanding, closed);
+            gathering.take_due(&mut batch, closed);
             self.hand_over(gathering, &mut batch);
         }
     }

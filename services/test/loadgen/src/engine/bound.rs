@@ -13,7 +13,7 @@ use super::receipts::Receipts;
 pub(crate) struct Cut {
     /// Its worker id.
     pub(crate) worker: String,
-    /// When, wall clock in microseconds.
+    /// When (a kill: when the signal had been sent), wall clock in microseconds.
     pub(crate) at_us: u64,
 }
 
@@ -24,8 +24,28 @@ pub(crate) struct Allowance {
     /// attempt on their partition, not answered with an error, without an outcome of its own in
     /// `results`.
     pub(crate) bound: usize,
-    /// Requests open at that moment: read, and not answered yet.
+    /// Requests open at that moment: on their way to the simulator (the dead send nothing, so what it
+    /// read of them later was on the wire by then), or read and not answered yet.
     pub(crate) open: usize,
+    /// Those of `open` that were still on their way.
+    pub(crate) on_the_wire: usize,
+    /// Requests read from it in the second before: its rate at that moment.
+    pub(crate) per_second: usize,
+}
+
+impl Allowance {
+    /// Of a worker that nobody cut.
+    const NONE: Self = Self {
+        bound: 0,
+        open: 0,
+        on_the_wire: 0,
+        per_second: 0,
+    };
+
+    /// What the bound of a kill may be at most: what was open, and 50 ms of the traffic of that moment.
+    pub(crate) const fn ceiling(&self) -> usize {
+        self.open + self.per_second.div_ceil(20)
+    }
 }
 
 /// The allowance of one cut; `partition` gives the partition of a delivery.
@@ -36,7 +56,7 @@ pub(crate) fn allowance(
     partition: impl Fn(u32) -> i32,
 ) -> Allowance {
     let Some(worker) = log.workers.find(&cut.worker) else {
-        return Allowance { bound: 0, open: 0 };
+        return Allowance::NONE;
     };
     let writer = receipts.workers.find(&cut.worker);
     let own = log.seen.iter().filter(|seen| seen.worker == worker);
@@ -55,13 +75,15 @@ pub(crate) fn allowance(
         })
         .map(|seen| seen.i)
         .collect();
-    let open = own
-        .filter(|seen| seen.read_us <= cut.at_us)
-        .filter(|seen| seen.answered_us == 0 || seen.answered_us > cut.at_us)
-        .count();
+    let on_the_wire = own.clone().filter(|seen| seen.read_us > cut.at_us).count();
+    let read = own.clone().filter(|seen| seen.read_us <= cut.at_us);
+    let unanswered = read.filter(|seen| seen.answered_us == 0 || seen.answered_us > cut.at_us);
+    let second = cut.at_us.saturating_sub(1_000_000)..=cut.at_us;
     Allowance {
         bound: uncertain.len(),
-        open,
+        open: on_the_wire + unanswered.count(),
+        on_the_wire,
+        per_second: own.filter(|seen| second.contains(&seen.read_us)).count(),
     }
 }
 
@@ -129,6 +151,7 @@ mod tests {
                 seen(11, 1, a, 503), // an error is known to be none
                 seen(12, 2, a, 204), // answered, the outcome was not written
                 seen(13, 3, a, 0),   // open at the kill
+                seen(21, 5, a, 204), // on its way at the kill
                 seen(14, 4, a, 204), // settled later by the successor
                 seen(30, 2, b, 204),
                 seen(31, 3, b, 204),
@@ -142,13 +165,21 @@ mod tests {
             (2, "accepted", "b", true),
             (3, "accepted", "b", true),
             (4, "accepted", "b", true),
+            (5, "accepted", "a", false),
         ]);
         let cut = Cut {
             worker: "a".to_owned(),
             at_us: 20,
         };
         let got = allowance(&cut, &log, &receipts, |_| 0);
-        assert_eq!(got, Allowance { bound: 3, open: 1 });
+        let expected = Allowance {
+            bound: 3,
+            open: 2,
+            on_the_wire: 1,
+            per_second: 5,
+        };
+        assert_eq!(got, expected);
+        assert_eq!(got.ceiling(), 3);
         // With a partition each, what nobody took over may still come again.
         let got = allowance(&cut, &log, &receipts, |i| i32::try_from(i).unwrap_or(0));
         assert_eq!(got.bound, 3);

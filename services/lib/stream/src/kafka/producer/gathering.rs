@@ -19,8 +19,8 @@ pub(super) struct Gathering {
 #[derive(Default)]
 struct State {
     records: Vec<Gathered>,
-    /// When the oldest of them came.
-    since: Option<Instant>,
+    /// When records were handed over last; `None` before the first time.
+    handed_over: Option<Instant>,
     /// The serving thread sleeps until somebody comes.
     asleep: bool,
     woken: bool,
@@ -42,9 +42,6 @@ impl Gathering {
     /// Adds a record behind all others.
     pub(super) fn add(&self, record: Outgoing, waiting: Box<Waiting>) {
         let mut state = self.lock();
-        if state.records.is_empty() {
-            state.since = Some(Instant::now());
-        }
         state.records.push((record, waiting));
         let asleep = std::mem::take(&mut state.asleep);
         drop(state);
@@ -85,21 +82,17 @@ impl Gathering {
         );
     }
 
-    /// Takes all records into `batch` (empty before) when they are few, or old enough, or nothing but
-    /// them is `outstanding`, or `at_once`.
-    pub(super) fn take_due(
-        &self,
-        batch: &mut Vec<Gathered>,
-        few: usize,
-        outstanding: usize,
-        at_once: bool,
-    ) {
+    /// Takes all records into `batch` (empty before) when the last time is a linger ago, or `at_once`.
+    pub(super) fn take_due(&self, batch: &mut Vec<Gathered>, at_once: bool) {
         let mut state = self.lock();
-        let old = state.since.is_some_and(|at| at.elapsed() >= self.linger);
-        let gathered = state.records.len();
-        if at_once || old || gathered <= few || outstanding <= gathered {
+        if state.records.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let rested = |at| now.saturating_duration_since(at) >= self.linger;
+        if at_once || state.handed_over.is_none_or(rested) {
             std::mem::swap(&mut state.records, batch);
-            state.since = None;
+            state.handed_over = Some(now);
         }
     }
 
@@ -109,6 +102,5 @@ impl Gathering {
         let come = std::mem::take(&mut state.records);
         state.records.extend(records);
         state.records.extend(come);
-        state.since.get_or_insert_with(Instant::now);
     }
 }

@@ -14,7 +14,6 @@ use crate::engine::bound::Cut;
 use crate::engine::drill::{Drill, RTT_MS, WORKERS, deliveries};
 use crate::engine::profile::Profile;
 use crate::engine::row::Row;
-use crate::load::wall_us;
 
 /// How long after the last write everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -35,8 +34,7 @@ pub(crate) async fn corrupt_checkpoint(drill: &mut Drill) -> anyhow::Result<Row>
     let mut cuts = Vec::new();
     for worker in drill.world.fleet() {
         let process = drill.world.take(&worker)?;
-        let at_us = wall_us();
-        process.kill().await?;
+        let at_us = process.kill().await?;
         cuts.push(Cut { worker, at_us });
     }
     spoil_journal(drill).await?;
@@ -47,7 +45,7 @@ pub(crate) async fn corrupt_checkpoint(drill: &mut Drill) -> anyhow::Result<Row>
     let finished = drill.settle(run, PATIENCE, &["unknown"]).await?;
     drill.world.stop_fleet().await?;
     let mut row = drill.row("corrupt_checkpoint");
-    judge_cuts(&mut row, &finished, &cuts, rate, &["unknown"]);
+    judge_cuts(&mut row, &finished, &cuts, &["unknown"]);
     row.add("commits_spoilt", &spoilt);
     row.promise("there were commits to spoil", spoilt > 0);
     Ok(row)

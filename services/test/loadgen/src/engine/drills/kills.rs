@@ -8,7 +8,6 @@ use crate::engine::bound::{Allowance, Cut, allowance};
 use crate::engine::drill::{Drill, Finished, RTT_MS, WORKERS, deliveries};
 use crate::engine::profile::Profile;
 use crate::engine::row::Row;
-use crate::load::wall_us;
 
 /// How long after the last write everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -93,7 +92,7 @@ pub(crate) async fn kills(drill: &mut Drill, place: Where) -> anyhow::Result<Row
     } else {
         &["unknown"]
     };
-    judge_cuts(&mut row, &finished, &cuts, rate, allowed);
+    judge_cuts(&mut row, &finished, &cuts, allowed);
     if place == Where::AtWork {
         let median = row.number("median_in_flight");
         row.speed(
@@ -106,8 +105,7 @@ pub(crate) async fn kills(drill: &mut Drill, place: Where) -> anyhow::Result<Row
 
 async fn kill(drill: &mut Drill, worker: String, cuts: &mut Vec<Cut>) -> anyhow::Result<()> {
     let process = drill.world.take(&worker)?;
-    let at_us = wall_us();
-    process.kill().await?;
+    let at_us = process.kill().await?;
     cuts.push(Cut { worker, at_us });
     Ok(())
 }
@@ -117,7 +115,6 @@ pub(crate) fn judge_cuts(
     row: &mut Row,
     finished: &Finished,
     cuts: &[Cut],
-    rate: f64,
     allowed: &[&str],
 ) {
     let allowances: Vec<Allowance> = cuts
@@ -130,8 +127,6 @@ pub(crate) fn judge_cuts(
         .collect();
     let bound = allowances.iter().map(|a| a.bound).sum();
     row.judge(&finished.verdict, finished.cpu_us, bound, allowed);
-    // What may be read and not yet acknowledged beyond what is open: 50 ms of traffic.
-    let unacknowledged = deliveries(rate, 0.05) as usize;
     let mut open: Vec<usize> = allowances.iter().map(|a| a.open).collect();
     open.sort_unstable();
     row.add("median_in_flight", &open.get(open.len() / 2));
@@ -139,15 +134,17 @@ pub(crate) fn judge_cuts(
         "per_kill",
         &allowances
             .iter()
-            .map(|a| json!({"bound": a.bound, "open": a.open, "ceiling": a.open + unacknowledged}))
+            .map(|a| {
+                json!({"bound": a.bound, "open": a.open, "of_these_on_the_wire": a.on_the_wire,
+                       "per_second_before": a.per_second, "ceiling": a.ceiling()})
+            })
             .collect::<Vec<_>>(),
     );
-    let below = allowances
-        .iter()
-        .all(|a| a.bound <= a.open + unacknowledged);
+    let below = allowances.iter().filter(|a| a.bound <= a.ceiling()).count();
+    row.add("ceilings_kept", &below);
     row.speed(
         "every bound below open requests and 50 ms of traffic",
-        below,
+        below == allowances.len(),
     );
 }
 
