@@ -619,7 +619,7 @@ pub struct RateShare {
     pub epoch: i64,
     /// Counts up with each record of one life.
     pub sequence: i64,
-    /// The limit as this worker is configured, in units per second; 0 when it has none and only tells a pause.
+    /// The limit as this worker is configured, in units per second; 0 when it has none, and tells of a pause or of the rate it has found.
     #[serde(default)]
     pub limit: i32,
     /// Units per second it would spend if they were free.
@@ -640,4 +640,10 @@ pub struct RateShare {
     /// The provider asked everybody in this scope to wait until then. Milliseconds since 1970-01-01T00:00:00Z.
     #[serde(default)]
     pub paused_until: Option<Millis>,
+    /// What it has found a limit to be that nobody told it, thousandths of a unit per second; 0 when it has found none, or has all it wants.
+    #[serde(default)]
+    pub rate: i64,
+    /// For how long the provider has not throttled it, milliseconds.
+    #[serde(default)]
+    pub quiet_ms: i64,
 }

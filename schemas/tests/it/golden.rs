@@ -83,6 +83,14 @@ fn records_of_older_versions_are_read() {
         include_str!("../golden/journal_entry.1.hex"),
     );
     assert_eq!(entry, older);
+    let mut share = sample::rate_share();
+    (share.rate, share.quiet_ms) = (0, 0);
+    let older = read_older(
+        0x46f1_4efa_365e_6377,
+        include_str!("../golden/rate_share.1.avsc"),
+        include_str!("../golden/rate_share.1.hex"),
+    );
+    assert_eq!(share, older);
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn an_audit_entry_keeps_its_bytes() {
 fn a_rate_share_keeps_its_bytes() {
     pin(
         &sample::rate_share(),
-        0x46f1_4efa_365e_6377,
+        0x431b_17d3_74b3_9479,
         include_str!("../golden/rate_share.hex"),
     );
 }

@@ -173,6 +173,8 @@ pub(crate) fn rate_share() -> RateShare {
         left: false,
         expires_at: Some(Millis(1_760_000_003_000)),
         paused_until: Some(Millis(1_760_000_000_700)),
+        rate: 25_500,
+        quiet_ms: 1_200,
     }
 }
 

@@ -1,24 +1,25 @@
 //! One class of one channel: group membership, owners, commits, lease, drain.
 
+mod commits;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_domain::Timestamp;
 use bongsu_runtime::{Shutdown, Tasks};
-use bongsu_stream::error::{CommitError, ConsumeError};
 use bongsu_stream::port::{
-    Cluster, Commit, Committed, GroupConsumer, GroupEvent, Record, TailEnds, TopicPartition,
+    Cluster, Commit, Committed, GroupConsumer, GroupEvent, Record, TopicPartition,
 };
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::commits::{Asked, Committing, Reports, final_commit};
 use crate::error::DispatchError;
 use crate::follow::{Followed, follow_foreign};
-use crate::journal::Pointer;
 use crate::lease::LeaseWatch;
 use crate::owner::{Command, Load, Owner, Shared, Status, size_of_record};
 use crate::restore::{Restored, add_started, restore};
@@ -26,12 +27,6 @@ use crate::restore::{Restored, add_started, restore};
 /// Batches that may wait for one owner; an owner only ever moves them into its backlog, and the
 /// window pauses the partition long before.
 const OWNER_QUEUE: usize = 256;
-/// How long a final commit is tried.
-const FINAL_COMMIT: Duration = Duration::from_secs(3);
-/// How long owners may take to say what may be committed; one that is late is left out.
-const REPORT: Duration = Duration::from_millis(500);
-/// How often the end of `results` is asked for partitions where nothing is under way.
-const ENDS_EVERY: Duration = Duration::from_secs(2);
 
 /// Bounds of one class loop.
 #[derive(Debug, Clone, Copy)]
@@ -82,10 +77,6 @@ enum Drained {
 /// What restores of one assignment came to, and which assignment it was.
 type Restores = (u64, BTreeMap<TopicPartition, Restored>);
 
-type Reports = BTreeMap<TopicPartition, Committed>;
-type Committing = BoxFuture<'static, Result<Vec<Commit>, CommitError>>;
-type Asked = (Result<TailEnds, ConsumeError>, BTreeMap<i32, u64>);
-
 /// The loop's state.
 pub struct ClassLoop {
     cluster: Arc<dyn Cluster>,
@@ -100,9 +91,11 @@ pub struct ClassLoop {
     drains: FuturesUnordered<BoxFuture<'static, Drained>>,
     releases: FuturesUnordered<BoxFuture<'static, u64>>,
     reports: Option<BoxFuture<'static, Reports>>,
-    commit: Option<(Committing, i64)>,
+    commit: Option<Committing>,
     ends: Option<BoxFuture<'static, Asked>>,
     ends_asked: Instant,
+    /// When Kafka last told where `results` ends.
+    ends_told: Option<Instant>,
     lease_watch: LeaseWatch,
     stopping: Option<Ended>,
     /// What was held when stopping began has ended; revocations may still drain.
@@ -134,6 +127,7 @@ impl ClassLoop {
             commit: None,
             ends: None,
             ends_asked: Instant::now(),
+            ends_told: None,
             lease_watch: LeaseWatch::default(),
             stopping: None,
             drained: false,
@@ -162,8 +156,8 @@ impl ClassLoop {
                 Some((generation, restored)) = self.restores.next(), if !self.restores.is_empty() => {
                     self.start(generation, restored).await;
                 }
-                committed = optional(self.commit.as_mut().map(|(commit, _)| commit)) => {
-                    let sent = self.commit.take().map(|(_, sent)| sent);
+                committed = optional(self.commit.as_mut().map(|commit| &mut commit.answer)) => {
+                    let sent = self.commit.take().map(|commit| commit.sent);
                     self.remember(committed, sent).await;
                 }
                 reports = optional(self.reports.as_mut()) => {
@@ -178,7 +172,7 @@ impl ClassLoop {
                 Some(ended) = self.owners.next(), if !self.owners.is_empty() => {
                     ended?;
                 }
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => self.tick()?,
                 () = room.notified() => self.resume_where_room(),
                 () = switch.changed() => self.tell_of_stops().await,
                 event = self.consumer.next() => self.meet(event).await?,
@@ -263,6 +257,9 @@ impl ClassLoop {
         if assigned.is_empty() {
             return;
         }
+        // A pause meant for an assignment before may have reached this one.
+        let all: Vec<_> = assigned.iter().map(|(tp, _)| tp.clone()).collect();
+        self.consumer.resume(&all);
         let sources = self.shared.sources.clone();
         let metrics = self.shared.metrics.clone();
         let clock = self.shared.clock;
@@ -359,7 +356,7 @@ impl ClassLoop {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), DispatchError> {
         if self.stopping.is_none()
             && self
                 .partitions
@@ -368,11 +365,12 @@ impl ClassLoop {
         {
             self.shared.metrics.stalled();
             self.stop(Ended::Rejoin);
-            return;
+            return Ok(());
         }
         self.ask_reports();
         self.ask_ends();
         self.watch_lease();
+        self.watch_commit()
     }
 
     /// Nothing starts without the lease, and nothing else would say why.
@@ -394,140 +392,6 @@ impl ClassLoop {
     async fn tell_of_stops(&mut self) {
         for (tp, partition) in &self.partitions {
             send(&partition.commands, tp, Command::Look).await;
-        }
-    }
-
-    /// Asks every owner what may be committed.
-    fn ask_reports(&mut self) {
-        if self.reports.is_some() || self.commit.is_some() {
-            return;
-        }
-        let asked = self.partitions.iter().map(|(tp, partition)| {
-            let (answer, answered) = oneshot::channel();
-            let commands = partition.commands.clone();
-            let tp = tp.clone();
-            async move {
-                // One whose queue is full for so long is left out this time.
-                let asked = async {
-                    commands.send(Command::Report(answer)).await.ok()?;
-                    answered.await.ok().flatten()
-                };
-                let committed = tokio::time::timeout(REPORT, asked).await.ok().flatten()?;
-                Some((tp, committed))
-            }
-        });
-        let asked: Vec<_> = asked.collect();
-        if asked.is_empty() {
-            return;
-        }
-        self.reports = Some(Box::pin(async move {
-            join_all(asked).await.into_iter().flatten().collect()
-        }));
-    }
-
-    /// Commits what has changed, and if nothing has, one position all the same: a commit that is
-    /// taken is what the lease stands on.
-    fn commit_reports(&mut self, reports: Reports) {
-        let mut commits: Vec<Commit> = Vec::new();
-        let mut same = None;
-        for (partition, committed) in reports {
-            let Some(known) = self.partitions.get(&partition) else {
-                continue;
-            };
-            let changed = known.committed.as_ref() != Some(&committed);
-            let commit = Commit {
-                partition,
-                committed,
-            };
-            if changed {
-                commits.push(commit);
-            } else {
-                same = Some(commit);
-            }
-        }
-        if commits.is_empty() {
-            commits.extend(same);
-        }
-        if commits.is_empty() {
-            return;
-        }
-        let sent = self.shared.lease.moment();
-        let commit = self.consumer.commit(commits.clone());
-        let commit: Committing = Box::pin(async move { commit.await.map(|()| commits) });
-        self.commit = Some((commit, sent));
-    }
-
-    async fn remember(&mut self, committed: Result<Vec<Commit>, CommitError>, sent: Option<i64>) {
-        let commits = match committed {
-            Ok(commits) => commits,
-            // Tried again at the next tick; a lost assignment is told by the consumer itself.
-            Err(error) => {
-                tracing::warn!(%error, "a commit was not taken");
-                return;
-            }
-        };
-        if let Some(sent) = sent {
-            self.shared.lease.renew(sent);
-        }
-        for commit in commits {
-            let Some(partition) = self.partitions.get_mut(&commit.partition) else {
-                continue;
-            };
-            if let Some(pointer) = Pointer::parse(&commit.committed.metadata) {
-                let command = Command::Committed {
-                    reach: pointer.reach,
-                    journal_floor: pointer.journal_floor,
-                };
-                send(&partition.commands, &commit.partition, command).await;
-            }
-            partition.committed = Some(commit.committed);
-        }
-    }
-
-    /// Asks where `results` ends, for partitions of which nothing is on its way: their successor
-    /// need not read what others wrote meanwhile.
-    fn ask_ends(&mut self) {
-        if self.ends.is_some() || self.ends_asked.elapsed() < ENDS_EVERY {
-            return;
-        }
-        self.ends_asked = Instant::now();
-        let mut sent = BTreeMap::new();
-        let mut asked = Vec::new();
-        for (tp, partition) in &self.partitions {
-            let status = partition.status.borrow();
-            if status.quiet {
-                sent.insert(tp.partition, status.sent);
-                let results = Arc::clone(&self.shared.sources.results);
-                asked.push(TopicPartition::new(results, tp.partition));
-            }
-        }
-        if asked.is_empty() {
-            return;
-        }
-        let cluster = Arc::clone(&self.cluster);
-        self.ends = Some(Box::pin(async move { (cluster.ends(asked).await, sent) }));
-    }
-
-    async fn tell_ends(&mut self, (ends, sent): Asked) {
-        let ends = match ends {
-            Ok(ends) => ends,
-            Err(error) => {
-                tracing::debug!(%error, "the ends of results are not known");
-                return;
-            }
-        };
-        for (results, end) in ends {
-            let Some(sent) = sent.get(&results.partition).copied() else {
-                continue;
-            };
-            let known = self
-                .partitions
-                .iter()
-                .find(|(tp, _)| tp.partition == results.partition);
-            if let Some((tp, partition)) = known {
-                let command = Command::ResultsEnd { end, sent };
-                send(&partition.commands, tp, command).await;
-            }
         }
     }
 
@@ -613,23 +477,6 @@ async fn send(commands: &mpsc::Sender<Command>, tp: &TopicPartition, command: Co
     // An owner that ended is found by the join of the owners.
     if commands.send(command).await.is_err() {
         tracing::debug!(%tp, "the owner has ended");
-    }
-}
-
-/// One last commit, tried again for a short time; what it cannot write, the successor finds in
-/// `results`.
-fn final_commit(
-    consumer: &dyn GroupConsumer,
-    commits: Vec<Commit>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let attempt = (!commits.is_empty()).then(|| consumer.commit(commits));
-    async move {
-        let Some(attempt) = attempt else { return };
-        match tokio::time::timeout(FINAL_COMMIT, attempt).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the final commit was not taken"),
-            Err(_) => tracing::warn!("the final commit was not answered"),
-        }
     }
 }
 

@@ -41,16 +41,17 @@ settings! {
         /// Deliveries that may be started beyond the last commit: after a crash at most so many are
         /// marked as possible duplicates although they were sent once.
         pub headroom: u32 = 50_000,
-        /// A partition that cannot go on by itself for this long is given up in order and taken anew.
+        /// A partition that stands still for this long is named with what it stands for; one whose attempt
+        /// does not end is given up in order and taken anew.
         pub stall_after: Duration = Duration::secs(90),
         /// How often finished work is committed.
         pub commit_interval: Duration = Duration::secs(1),
         /// How long attempts under way may take to finish at a revocation or shutdown; longer than an
         /// attempt.
         pub drain_timeout: Duration = Duration::secs(15),
-        /// How long receipts are gathered under load; few are written within 2 ms. After a crash what
-        /// was receipted within it is sent again; below it Kafka gets a request for nearly every
-        /// receipt.
+        /// Time between two hand-overs of receipts to Kafka; a lonely one goes within 2 ms. After a
+        /// crash what was answered within it is sent again; a shorter one costs a request for nearly
+        /// every receipt.
         pub receipt_linger: Duration = Duration::millis(10),
         /// Upper bound of the wait after the first failed attempt; doubles from there.
         pub retry_base: Duration = Duration::millis(200),

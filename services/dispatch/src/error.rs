@@ -30,6 +30,9 @@ pub enum DispatchError {
     /// Another worker's word about a shared limit cannot be read: what it claims is not known.
     #[error("reading shares of limits: {0}; is another worker newer? update this one")]
     Shares(String),
+    /// Kafka answers, but never answered a commit.
+    #[error("a commit was not answered for {0:?} although Kafka answers other requests")]
+    CommitLost(std::time::Duration),
     /// A task died.
     #[error(transparent)]
     Task(#[from] TaskDied),

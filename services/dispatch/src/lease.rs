@@ -18,6 +18,8 @@ use tokio::time::Instant;
 pub struct Lease {
     /// Until when, in the clock's unsleeping milliseconds.
     until: AtomicI64,
+    /// When partitions were lost last; what was sent by then proves nothing any more.
+    ended: AtomicI64,
     length_ms: i64,
     clock: Clock,
 }
@@ -28,6 +30,7 @@ impl Lease {
     pub fn new(clock: Clock, length: Duration) -> Self {
         Self {
             until: AtomicI64::new(i64::MIN),
+            ended: AtomicI64::new(i64::MIN),
             length_ms: i64::try_from(length.as_millis()).unwrap_or(i64::MAX),
             clock,
         }
@@ -41,12 +44,16 @@ impl Lease {
 
     /// The coordinator took a commit that was sent at `sent`.
     pub fn renew(&self, sent: i64) {
+        if sent <= self.ended.load(Ordering::Acquire) {
+            return;
+        }
         self.until
             .fetch_max(sent.saturating_add(self.length_ms), Ordering::AcqRel);
     }
 
     /// The partitions were lost: nothing starts until the next commit is taken.
     pub fn end(&self) {
+        self.ended.fetch_max(self.moment(), Ordering::AcqRel);
         self.until.store(i64::MIN, Ordering::Release);
     }
 
@@ -121,7 +128,13 @@ mod tests {
         assert!(!lease.holds(), "an old commit proves nothing");
         lease.renew(lease.moment());
         assert!(lease.holds());
+        let before = lease.moment();
         lease.end();
         assert!(!lease.holds());
+        lease.renew(before);
+        assert!(!lease.holds(), "sent before the partitions were lost");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        lease.renew(lease.moment());
+        assert!(lease.holds());
     }
 }

@@ -83,7 +83,7 @@ instruments! {
         stalls: Counter<u64> = "bongsu_stalls" of "partitions" by [channel, class], alert "on any";
         /// Times a worker sent nothing for ten seconds and more because Kafka took no commit of it.
         lapses: Counter<u64> = "bongsu_lease_lapses" of "lapses" by [channel, class], alert "on any";
-        /// Times a partition stood still, by what it stood for: `provider`, `limiter`, `retry`, `stop`, `receipts`, `schema` or `window`.
+        /// Times a partition stood still, by what it stood for: `provider`, `limiter`, `retry`, `stop`, `receipts`, `lease`, `schema` or `window`.
         standstills: Counter<u64> = "bongsu_partition_standstills" of "standstills" by [channel, class, partition, culprit], alert "on a steady rate in one partition";
         /// Attempts that the repeat guard forgot before their time because its memory was full.
         guard_forgot: Counter<u64> = "bongsu_repeat_guard_forgotten" of "attempts" by [channel, class], alert "on any: raise `dispatch.repeat_guard.memory`";
@@ -149,6 +149,8 @@ pub enum Culprit {
     Stop,
     /// Kafka does not acknowledge receipts.
     Receipts,
+    /// Kafka takes no commits.
+    Lease,
     /// A schema is missing.
     Schema,
     /// The window is full and its oldest delivery does not end.
@@ -165,6 +167,7 @@ impl Culprit {
             Self::Retry => "retry",
             Self::Stop => "stop",
             Self::Receipts => "receipts",
+            Self::Lease => "lease",
             Self::Schema => "schema",
             Self::Window => "window",
         }

@@ -15,6 +15,7 @@ mod gate;
 mod notes;
 mod parking;
 mod shared;
+mod standstill;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -44,6 +45,7 @@ use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
 pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
 use self::shared::{LaneShare, Permit};
+use self::standstill::Standstill;
 use crate::control::StopSwitch;
 use crate::error::DispatchError;
 use crate::guard::Guard;
@@ -178,6 +180,7 @@ pub struct Owner {
     lane_share: LaneShare,
     diversion: Diversion,
     notes: Notes,
+    standstill: Option<Standstill>,
     guard: Option<Guard>,
     gauges: Gauges,
     /// Starts that a stop has held back since the last report.
@@ -264,6 +267,7 @@ impl Owner {
             lane_share,
             diversion,
             notes: Notes::default(),
+            standstill: None,
             guard: None,
             gauges,
             stopped_now: 0,

@@ -87,7 +87,7 @@ impl Owner {
 
     /// Whether the group has confirmed this member a short time ago, and has taken a commit that leads
     /// to this owner's claim.
-    fn is_owned(&self) -> bool {
+    pub(super) fn is_owned(&self) -> bool {
         self.leased && self.is_confirmed()
     }
 
@@ -362,9 +362,11 @@ async fn attempt(
         intent,
     } = batch;
     if let Some((group, mut acknowledged)) = intent {
-        let known = acknowledged.wait_for(|done| *done >= group).await.is_ok();
+        let noted = acknowledged.wait_for(|done| *done >= group);
+        // Not for ever: whoever waits holds a place at the provider that others could use.
+        let noted = tokio::time::timeout_at(deadline, noted).await;
         // The lease may have ended meanwhile; and an owner that is gone acknowledges nothing.
-        if !known || !lease.holds() {
+        if !matches!(noted, Ok(Ok(_))) || !lease.holds() {
             return Ok(vec![AttemptResult::NotProcessed; deliveries.len()].into());
         }
     }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bongsu_policy::SettledTags;
-use bongsu_policy::sequencer::State;
 use bongsu_schemas::JournalEntry;
 use bongsu_schemas::millis::Millis;
 use bongsu_schemas::records::{JournalMark, JournalWait};
@@ -54,7 +53,6 @@ pub(super) struct Notes {
     claimed: Option<i64>,
     checkpointing: Option<(BoxFuture<'static, Result<i64, ProduceError>>, Checkpointed)>,
     answers: Vec<oneshot::Sender<Option<Committed>>>,
-    stalled_at: Option<(i64, i64)>,
 }
 
 /// A checkpoint in the journal.
@@ -91,7 +89,6 @@ impl Default for Notes {
             claimed: None,
             checkpointing: None,
             answers: Vec::new(),
-            stalled_at: None,
         }
     }
 }
@@ -465,49 +462,5 @@ impl Owner {
             .set(std::mem::take(&mut self.stopped_now));
         let age = std::time::Duration::from_millis(u64::try_from(age).unwrap_or(0));
         self.shared.metrics.watermark_age(self.partition, age);
-    }
-
-    /// Looks whether the watermark moves, and if not, whether it will by itself.
-    fn watch_progress(&mut self) {
-        let now = self.now;
-        let pin = self.sequencers.as_ref().and_then(|[main, _]| main.pin());
-        let Some(pin) = pin else {
-            self.notes.stalled_at = None;
-            return;
-        };
-        match self.notes.stalled_at {
-            Some((offset, _)) if offset == pin.offset => {}
-            Some(_) | None => self.notes.stalled_at = Some((pin.offset, now)),
-        }
-    }
-
-    /// Whether something has held the watermark for longer than it can by itself: an attempt that
-    /// does not end, a receipt or a diversion that Kafka does not take. What waits for a moment, a
-    /// limit or a stop is no stall.
-    pub(super) fn is_stalled(&self) -> bool {
-        let Some((offset, since)) = self.notes.stalled_at else {
-            return false;
-        };
-        let now = self.now;
-        if now - since < self.shared.stall_after_ms {
-            return false;
-        }
-        let state = self
-            .sequencers
-            .as_ref()
-            .and_then(|[main, _]| main.state(offset));
-        match state {
-            Some((State::Calling | State::Settling | State::Diverting, _, _)) => {
-                tracing::error!(
-                    partition = self.partition,
-                    offset,
-                    ?state,
-                    seconds = (now - since) / 1_000,
-                    "the partition is stalled and is given up, so that it starts anew"
-                );
-                true
-            }
-            Some((State::Queued | State::Waiting, _, _)) | None => false,
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! One task per channel and process. It reads everything that is said of the channel's limits, in
 //! log order, claims this process's part about once a second, and tells the pacer what of it may be
 //! spent ([`Share`] decides all of it). A pause that the provider asked for is told at once, and
-//! obeyed by everybody. Where the provider bans an address for bad answers, each worker tells how many
+//! obeyed by everybody. Of a limit that nobody told them they tell the rate they have found, draw near
+//! to each other and see sooner that it has risen ([`Words`]). Where the provider bans an address for bad answers, each worker tells how many
 //! it got, and all rest before the ban ([`Strikes`]). While Kafka is not reachable, shares run out within three seconds and the
 //! limits close: no worker spends what it cannot know to be its own.
 //!
@@ -16,8 +17,10 @@ use std::time::Duration;
 use bongsu_channels::provider::Provider;
 use bongsu_domain::Channel;
 use bongsu_policy::pacing::AccountKey;
+use bongsu_policy::pacing::rate::Word;
 use bongsu_policy::pacing::share::{Claim, GRANT_MS, KEPT_MS, Share};
 use bongsu_policy::pacing::strikes::Strikes;
+use bongsu_policy::pacing::words::Words;
 use bongsu_runtime::{Clock, Shutdown};
 use bongsu_schemas::records::RateShare;
 use bongsu_schemas::{Codec, DecodeError, Millis, SchemaLookup, learn_missing};
@@ -79,9 +82,10 @@ enum Owner {
     Egress,
 }
 
-/// One limit, or an account without one whose pauses are told.
+/// One limit, or an account without one whose pauses and learned rate are told.
 struct Scope {
     share: Share,
+    words: Words,
     /// None while nothing of it was sent from here; others' claims are kept all the same.
     owner: Option<Owner>,
     limit: u32,
@@ -206,6 +210,10 @@ impl Running {
         let Some(value) = record.value.as_deref() else {
             return Ok(());
         };
+        if scope_of(record).is_some_and(|scope| !self.is_ours(scope)) {
+            // Whatever it says: no other channel's fault ends this one.
+            return Ok(());
+        }
         let said = match self.exchange.codec.decode::<RateShare>(value) {
             Ok(said) => said,
             Err(DecodeError::UnknownSchema(reference)) => {
@@ -253,6 +261,7 @@ impl Running {
             }
             return;
         }
+        let word = (said.rate > 0 && worker != self.life).then(|| word_of(&said));
         let scope = self
             .scopes
             .entry(said.scope)
@@ -268,6 +277,9 @@ impl Running {
             };
             scope.share.read(&worker, claim, at);
         }
+        if let Some(word) = word {
+            scope.words.heard(&worker, word, at);
+        }
         if let Some(Millis(until)) = said.paused_until {
             scope.paused_until = scope.paused_until.max(until);
             if let Some(owner) = scope.owner {
@@ -281,13 +293,17 @@ impl Running {
         self.discover();
         let now = self.exchange.clock.now_millis();
         self.count_strikes(now);
-        let mut said = Vec::new();
+        let (mut said, mut words) = (Vec::new(), Vec::new());
         for (name, scope) in &mut self.scopes {
             let Some(owner) = scope.owner else { continue };
             let paused = paused(&self.exchange.pacing, owner);
             let tells = paused > scope.paused_until.max(now);
             scope.paused_until = scope.paused_until.max(paused);
             if scope.limit == 0 && !tells {
+                if now >= scope.claims_at {
+                    let word = scope.talk(now, &self.exchange.pacing, owner);
+                    words.extend(word.map(|word| (name.clone(), word, scope.paused_until)));
+                }
                 continue;
             }
             if now >= scope.claims_at || tells || scope.is_waited_for(now) {
@@ -298,6 +314,10 @@ impl Running {
         self.enforce();
         for (scope, claim, using, paused) in said {
             self.say(scope, claim, using, paused);
+        }
+        for (scope, word, paused_until) in words {
+            let paused_until = (paused_until > now).then_some(Millis(paused_until));
+            self.say_word(scope, word, paused_until);
         }
     }
 
@@ -407,6 +427,23 @@ impl Running {
             left: claim.left,
             expires_at: Some(Millis(now + GRANT_MS)),
             paused_until: paused.map(Millis),
+            ..RateShare::default()
+        };
+        self.write(key, &said);
+    }
+
+    fn say_word(&self, scope: String, word: Word, paused_until: Option<Millis>) {
+        let key = format!("{scope}\u{1f}{}", self.exchange.worker_id);
+        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates")]
+        let said = RateShare {
+            scope,
+            worker_id: self.exchange.worker_id.to_string(),
+            epoch: self.epoch,
+            // Written over in the log, a pause is still to be told.
+            paused_until,
+            rate: ((word.rate * 1_000.0) as i64).max(1),
+            quiet_ms: word.quiet_ms,
+            ..RateShare::default()
         };
         self.write(key, &said);
     }
@@ -484,6 +521,7 @@ impl Scope {
     fn new(life: &str) -> Self {
         Self {
             share: Share::new(life, 0),
+            words: Words::default(),
             owner: None,
             limit: 0,
             claimed_at: i64::MIN / 2,
@@ -495,6 +533,18 @@ impl Scope {
     /// Whether others lack what this worker can give up.
     fn is_waited_for(&self, now: i64) -> bool {
         now >= self.claimed_at + HASTE_MS && self.share.owes()
+    }
+
+    /// Takes in what others have said of the learned rate, and gives this worker's word on it.
+    fn talk(&mut self, now: i64, pacing: &Pacing, owner: Owner) -> Option<Word> {
+        let Owner::Account(key) = owner else {
+            return None;
+        };
+        self.claims_at = now + CLAIM_MS;
+        let mut pacer = pacing.lock();
+        let word = pacer.word(now, key)?;
+        pacer.hear(now, key, &self.words.fresh(now));
+        Some(word)
     }
 
     /// The next claim, and what is held.
@@ -530,6 +580,21 @@ impl Scope {
 
 fn life(worker: &str, epoch: i64) -> String {
     format!("{worker}\u{1f}{epoch}")
+}
+
+fn word_of(said: &RateShare) -> Word {
+    #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^52")]
+    let rate = said.rate as f64 / 1_000.0;
+    Word {
+        rate,
+        quiet_ms: said.quiet_ms,
+    }
+}
+
+/// The scope that a record's key begins with.
+fn scope_of(record: &Record) -> Option<&str> {
+    let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
+    key.split('\u{1f}').next()
 }
 
 fn usage(pacing: &Pacing, owner: Owner, now: i64) -> bongsu_policy::pacing::Usage {

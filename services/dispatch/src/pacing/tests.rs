@@ -188,6 +188,15 @@ impl World {
 /// Saturating demand for `seconds`; every attempt takes 50 ms. Gives the starts per worker and the
 /// most starts of all workers in any sliding second.
 async fn saturate(workers: &[Arc<Pacing>], seconds: u64) -> (Vec<usize>, usize) {
+    saturate_with(workers, seconds, &mut |_| AttemptResult::Accepted).await
+}
+
+/// The same; `answer` says what becomes of an attempt that ends then.
+async fn saturate_with(
+    workers: &[Arc<Pacing>],
+    seconds: u64,
+    answer: &mut dyn FnMut(Instant) -> AttemptResult,
+) -> (Vec<usize>, usize) {
     let subjects: Vec<Subject> = workers.iter().map(|w| w.subject(&delivery())).collect();
     let mut open: Vec<(Instant, Pass)> = Vec::new();
     let mut starts = Vec::new();
@@ -196,7 +205,7 @@ async fn saturate(workers: &[Arc<Pacing>], seconds: u64) -> (Vec<usize>, usize) 
     while Instant::now() < until {
         let now = Instant::now();
         while let Some(at) = open.iter().position(|(due, _)| *due <= now) {
-            open.swap_remove(at).1.answered(AttemptResult::Accepted);
+            open.swap_remove(at).1.answered(answer(now));
         }
         for (i, (worker, subject)) in workers.iter().zip(&subjects).enumerate() {
             while let Asked::Go(pass) = worker.ask(subject, 0) {
@@ -248,6 +257,39 @@ async fn two_workers_share_a_limit_and_a_dead_ones_part_comes_free() {
     assert!(most <= 100 && counts[1] >= 850, "{counts:?} {most}");
     two.request();
     second.join().await.unwrap();
+}
+
+/// Alone, whoever came first would keep nearly all of it for minutes.
+#[tokio::test(start_paused = true)]
+async fn workers_of_a_limit_nobody_told_them_become_equal() {
+    const RATE: f64 = 100.0;
+    const BURST: f64 = 10.0;
+    let world = World::new().await;
+    let workers: Vec<_> = (0..4).map(|_| pacing(None, true, world.clock)).collect();
+    let mut tasks = Tasks::new();
+    let _running: Vec<_> = ["w-1", "w-2", "w-3", "w-4"]
+        .iter()
+        .zip(&workers)
+        .map(|(name, pacing)| world.start(&mut tasks, name, pacing))
+        .collect();
+    let (mut tokens, mut filled) = (BURST, Instant::now());
+    let mut bucket = move |now: Instant| {
+        tokens = (tokens + (now - filled).as_secs_f64() * RATE).min(BURST);
+        filled = now;
+        if tokens >= 1.0 {
+            tokens -= 1.0;
+            return AttemptResult::Accepted;
+        }
+        AttemptResult::Throttled {
+            retry_after: None,
+            scope: ThrottleScope::Account,
+        }
+    };
+    saturate_with(&workers[..1], 10, &mut bucket).await;
+    saturate_with(&workers, 15, &mut bucket).await;
+    let (counts, _) = saturate_with(&workers, 15, &mut bucket).await;
+    println!("four workers on a limit of {RATE}/s nobody told them, over 15 s: {counts:?}");
+    assert!(counts.iter().all(|n| (280..=470).contains(n)), "{counts:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,8 @@
 //! | address, sender, campaign | [`keys`] |
 //! | retries | [`budget`] |
 //!
-//! [`share`] divides a configured limit among workers; [`strikes`] counts what brings a ban of their
+//! [`share`] divides a configured limit among workers; by their [`words`] they find a limit that nobody
+//! told them together; [`strikes`] counts what brings a ban of their
 //! common address.
 
 pub mod breaker;
@@ -41,5 +42,6 @@ pub mod rate;
 pub mod share;
 pub mod strikes;
 pub mod window;
+pub mod words;
 
 pub use pacer::{AccountKey, AccountLimits, Answer, Ask, Pacer, Permit, Scope, Ticket, Usage};

@@ -245,6 +245,21 @@ impl World {
         seed: u64,
         provider: Arc<dyn Provider>,
     ) -> Result<Process, String> {
+        self.dispatch_measured(settings, name, seed, provider, metrics()?)
+    }
+
+    /// The same, with instruments that can be looked at.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn dispatch_measured(
+        &self,
+        settings: bongsu_dispatch::Settings,
+        name: &str,
+        seed: u64,
+        provider: Arc<dyn Provider>,
+        metrics: Metrics,
+    ) -> Result<Process, String> {
         let resources = bongsu_dispatch::Resources {
             cluster: self.cluster(),
             topics: self.topics.clone(),
@@ -254,7 +269,7 @@ impl World {
             provider,
             rules: Arc::default(),
             clock: self.clock,
-            metrics: metrics()?,
+            metrics,
             health: Health::new(),
             worker_id: name.into(),
             seed,

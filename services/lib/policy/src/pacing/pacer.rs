@@ -12,7 +12,7 @@ use bongsu_domain::Class;
 use self::account::Account;
 use super::breaker::Sign;
 use super::concurrency::Load;
-use super::rate::{Rate, Sent};
+use super::rate::{Rate, Sent, Word};
 use super::window::{Want, Window};
 
 /// For how long one ask of the transactional class keeps its reserve free of bulk, in milliseconds.
@@ -342,6 +342,21 @@ impl Pacer {
     pub fn concurrency(&self, account: AccountKey) -> Option<(u32, u32)> {
         let concurrency = &self.accounts.get(usize::from(account.0))?.concurrency;
         Some((concurrency.limit(), concurrency.in_flight()))
+    }
+
+    /// What this worker tells the others of the account's learned rate; see [`Rate::word`].
+    pub fn word(&mut self, now: i64, account: AccountKey) -> Option<Word> {
+        self.accounts
+            .get_mut(usize::from(account.0))?
+            .rate
+            .word(now)
+    }
+
+    /// Takes in what the others said of it; see [`Rate::hear`].
+    pub fn hear(&mut self, now: i64, account: AccountKey, others: &[Word]) {
+        if let Some(account) = self.accounts.get_mut(usize::from(account.0)) {
+            account.rate.hear(now, others);
+        }
     }
 
     /// Units per second the account keeps to because its provider throttled it; `None` while it

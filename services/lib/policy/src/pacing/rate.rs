@@ -14,7 +14,9 @@
 //! A 429 that comes **below** the known limit is nobody's own doing: other workers share the bucket.
 //! Then what was accepted says little about the limit, and the machine changes to a second way of
 //! working: deeper cuts the sooner the next 429 came, cycles whose length depends on the rate so
-//! that larger workers give way to smaller ones, and a climb that needs a long silence.
+//! that larger workers give way to smaller ones, and a climb that needs a long silence. Workers that
+//! hear of each other ([`Rate::hear`]) work in this way from the start, draw near to their mean, and
+//! judge by the silence of all of them.
 //!
 //! Only the first 429 of those that were sent before a cut counts. `Retry-After` stretches the
 //! cycle, because each 429 then costs that much silence. Nothing is allocated; some 1.3 KiB.
@@ -93,8 +95,18 @@ const FIRST_DOUBLING_S: f64 = 0.3;
 const FIRST_ROUND_TRIPS: f64 = 4.0;
 /// Never below this part of what came through over the last seconds.
 const LEAST_OF_GOODPUT: f64 = 0.8;
-/// Growth needs at least this part of the rate to be used.
+/// A silence of all workers that is so many times what usually lies between two 429s of theirs, and
+/// seconds at least, is taken for a risen limit too.
+const ALL_SILENCE: f64 = 1.5;
+const ALL_SILENCE_S: f64 = 2.0;
+/// Workers whose rates differ by less are equal enough; else this part of the difference goes.
+const NEAR: f64 = 0.1;
+const NEARER: f64 = 0.4;
+/// Growth needs at least this part of the cycle's base to be used.
 const USED: f64 = 0.5;
+/// Never above so many times what came through over the last seconds: where nobody asks for more, the
+/// absence of 429s says nothing of higher rates.
+const MOST_OF_GOODPUT: f64 = 8.0;
 /// The lowest rate, in units per second.
 const LOWEST: f64 = 0.1;
 
@@ -108,6 +120,15 @@ pub struct Sent {
     rate: f64,
 }
 
+/// What workers that share a limit nobody told them tell each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Word {
+    /// Units per second now.
+    pub rate: f64,
+    /// For how long it has seen no 429, milliseconds.
+    pub quiet_ms: i64,
+}
+
 /// The rate towards one provider account, or one exit.
 #[derive(Debug, Clone)]
 pub struct Rate {
@@ -115,6 +136,8 @@ pub struct Rate {
     began: Option<i64>,
     accepted: f64,
     measure: Measure,
+    /// Somebody had to wait since the last word.
+    wanted_more: bool,
     limited: Option<Limited>,
 }
 
@@ -159,10 +182,12 @@ struct Limited {
     plateau: f64,
     grown: f64,
     rise_at: Option<f64>,
+    /// No worker of this limit has seen a 429 for long.
+    all_quiet: bool,
     /// The last `Retry-After` in seconds, 0 for none.
     pause: f64,
-    /// Units that jitter may bring together.
-    noise: f64,
+    /// Seconds of jitter, whose units may come together.
+    jitter: f64,
     latency: f64,
 }
 
@@ -181,6 +206,7 @@ impl Rate {
             began: None,
             accepted: 0.0,
             measure: Measure::new(),
+            wanted_more: false,
             limited: None,
         }
     }
@@ -191,12 +217,39 @@ impl Rate {
         self.limited.as_ref().map(|limited| limited.rate)
     }
 
+    /// What this worker tells the others that share the limit, to be asked about once a second; `None`
+    /// while nothing is restricted, the first estimate is being made, or nobody had to wait.
+    pub fn word(&mut self, now: i64) -> Option<Word> {
+        let wanted_more = std::mem::take(&mut self.wanted_more);
+        let limited = self.limited.as_ref();
+        let limited = limited.filter(|limited| wanted_more && limited.found)?;
+        Some(Word {
+            rate: limited.rate,
+            quiet_ms: (now - limited.cut_at).max(0),
+        })
+    }
+
+    /// Takes in what the others said, when [`Rate::word`] had one too: all of them want more than they
+    /// get.
+    ///
+    /// All draw near to their mean rate, so that what they send together stays the same. Left alone
+    /// they would become equal too, but only over minutes: whoever began with the largest part of the
+    /// bucket keeps it for long. And when all of them have seen no 429 for long, the limit has risen,
+    /// which one of them alone cannot know as soon.
+    pub fn hear(&mut self, now: i64, others: &[Word]) {
+        if let Some(limited) = self.limited.as_mut().filter(|limited| limited.found) {
+            limited.hear(now, others);
+        }
+    }
+
     /// Asks without taking: `None` when it may go now, else when to ask again. `reserve` is the part
     /// of the rate that bulk must leave alone now.
     pub fn wait(&mut self, now: i64, bulk: bool, reserve: f64) -> Option<i64> {
         let limited = self.limited.as_mut()?;
         limited.refill(now, reserve);
-        limited.credit.wait(now, bulk, limited.rate, reserve)
+        let until = limited.credit.wait(now, bulk, limited.rate, reserve);
+        self.wanted_more |= until.is_some();
+        until
     }
 
     /// Takes what [`Rate::wait`] has just allowed.
@@ -312,8 +365,9 @@ impl Limited {
             plateau: 1.0,
             grown: 0.0,
             rise_at: None,
+            all_quiet: false,
             pause: 0.0,
-            noise: 0.0,
+            jitter: 0.0,
             latency: 0.0,
         }
     }
@@ -336,13 +390,48 @@ impl Limited {
             return;
         }
         self.latency = measure.latency();
-        self.noise = NOISE * measure.deviation() * self.rate;
+        self.jitter = NOISE * measure.deviation();
         self.accepted += units;
         let inflow = self.known * seconds((sent.at - self.last_sent).max(0));
         self.last_sent = self.last_sent.max(sent.at);
         self.surplus = (self.surplus + units - inflow).max(-DEPTH.max(DEPTH_PART * self.known));
         if sent.epoch == self.epoch {
+            let before = self.rate;
             self.grow(now);
+            let goodput = measure.goodput(now);
+            if goodput > 0.0 {
+                self.rate = self.rate.min((MOST_OF_GOODPUT * goodput).max(before));
+            }
+        }
+    }
+
+    fn hear(&mut self, now: i64, others: &[Word]) {
+        if others.is_empty() {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "numbers of workers")]
+        let workers = (others.len() + 1) as f64;
+        let quiet_ms = others.iter().map(|word| word.quiet_ms).min();
+        let quiet = seconds(quiet_ms.unwrap_or(0).min(now - self.cut_at));
+        self.shared = self.shared.max(SHARED);
+        let usual = shared_cycle(self.rate) / self.rate / workers;
+        self.all_quiet = quiet > (ALL_SILENCE * usual).max(ALL_SILENCE_S);
+        let mean = (others.iter().map(|word| word.rate).sum::<f64>() + self.rate) / workers;
+        let distance = mean / self.rate - 1.0;
+        if distance.abs() < NEAR {
+            return;
+        }
+        self.refill(now, 0.0);
+        let factor = 1.0 + distance * NEARER;
+        for value in [
+            &mut self.rate,
+            &mut self.base,
+            &mut self.known,
+            // What this cycle has brought is compared with the rate: it counts as if made at the new one.
+            &mut self.accepted,
+            &mut self.surplus,
+        ] {
+            *value *= factor;
         }
     }
 
@@ -374,9 +463,10 @@ impl Limited {
             return;
         }
         let risen = if self.is_shared() {
-            at > SHARED_SILENCE
+            at > SHARED_SILENCE || self.all_quiet
         } else {
-            self.surplus >= EVIDENCE + self.noise && self.rate > self.known
+            self.all_quiet
+                || (self.surplus >= EVIDENCE + self.jitter * self.rate && self.rate > self.known)
         };
         if risen {
             self.rise_at.get_or_insert(at);
@@ -486,7 +576,7 @@ impl Limited {
     /// Begins a cycle after a 429.
     fn begin(&mut self, now: i64, sent: Sent, newest: u64, pause: Option<i64>) {
         self.cycle = if self.is_shared() {
-            SHARED_CYCLE * (self.base / 100.0).powf(SHARED_EXPONENT)
+            shared_cycle(self.base)
         } else {
             PLATEAU
         };
@@ -497,10 +587,12 @@ impl Limited {
         self.cut_at = now;
         (self.accepted, self.denied, self.surplus, self.grown) = (0.0, 0.0, 0.0, 0.0);
         self.rise_at = None;
+        self.all_quiet = false;
         self.pause = 0.0;
+        let kept_back = KEPT_BACK + self.jitter * self.rate;
         self.credit = Credit {
-            all: -KEPT_BACK - self.noise,
-            bulk: -KEPT_BACK - self.noise,
+            all: -kept_back,
+            bulk: -kept_back,
             at: now,
         };
         if let Some(pause) = pause {
@@ -525,4 +617,9 @@ impl Limited {
             at: until,
         };
     }
+}
+
+/// Units of one cycle of a worker that shares the bucket and sends at `rate`.
+fn shared_cycle(rate: f64) -> f64 {
+    SHARED_CYCLE * (rate / 100.0).powf(SHARED_EXPONENT)
 }

@@ -35,9 +35,6 @@ use crate::port::{
 /// Batches that may wait for the owner; their bytes are bounded too.
 const BATCHES: usize = 64;
 
-/// Commands that may wait for the poll thread, which looks every few milliseconds.
-const COMMANDS: usize = 1_024;
-
 type GroupClient = Kept<BaseConsumer<RebalanceContext>>;
 
 /// What the owner asks of the poll thread.
@@ -78,7 +75,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The owner's side of a membership.
 pub(super) struct KafkaGroupConsumer {
     items: mpsc::Receiver<Item>,
-    commands: std_mpsc::SyncSender<Command>,
+    /// Unbounded: they are few, the poll thread looks every few milliseconds, and none may be dropped.
+    commands: std_mpsc::Sender<Command>,
     shared: Arc<Shared>,
     committer: Committer,
     /// Weak, because the last reference closes the consumer, which blocks: the poll thread's job.
@@ -107,7 +105,7 @@ impl KafkaGroupConsumer {
             closed: AtomicBool::new(false),
         });
         let (sender, items) = mpsc::channel(BATCHES);
-        let (commands, received) = std_mpsc::sync_channel(COMMANDS);
+        let (commands, received) = std_mpsc::channel();
         let weak = Arc::downgrade(&client);
         let committer = Committer::start(&options.group, weak.clone())?;
         let poller = Poller::new(client, shared.clone(), sender, received, options);
@@ -126,7 +124,7 @@ impl KafkaGroupConsumer {
     }
 
     fn command(&self, command: Command) {
-        if self.commands.try_send(command).is_err() {
+        if self.commands.send(command).is_err() {
             tracing::error!("the kafka poll thread takes no commands any more");
         }
     }

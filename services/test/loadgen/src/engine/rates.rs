@@ -1,5 +1,8 @@
 //! How fast requests came and were taken, from the simulator's log. Pure.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::log::Seen;
 
 /// The requests read between two moments.
@@ -78,6 +81,16 @@ pub(crate) fn reached_after(seen: &[Seen], change_us: u64, rate: f64) -> Option<
         .windows(needed)
         .find(|w| matches!((w.first(), w.last()), (Some(a), Some(b)) if b - a < 1_000_000))?;
     Some(super::verdict::seconds(first.first()? - change_us))
+}
+
+/// For each worker, seconds from then to its last request; 0 for one that sent nothing any more.
+pub(crate) fn last_after(seen: &[Seen], from_us: u64) -> Vec<f64> {
+    let mut last: BTreeMap<u16, u64> = seen.iter().map(|s| (s.worker, from_us)).collect();
+    for s in seen.iter().filter(|s| s.read_us > from_us) {
+        last.insert(s.worker, s.read_us);
+    }
+    let seconds = |until: u64| Duration::from_micros(until - from_us).as_secs_f64();
+    last.into_values().map(seconds).collect()
 }
 
 #[cfg(test)]

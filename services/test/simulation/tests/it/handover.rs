@@ -45,7 +45,7 @@ impl Provider for Slow {
 }
 
 /// One delivery in every partition, named after it and the round.
-async fn write(world: &World, round: &str, slow: impl Fn(i32) -> bool) {
+pub(crate) async fn write(world: &World, round: &str, slow: impl Fn(i32) -> bool) {
     let producer = world.log.producer(Duration::ZERO).unwrap();
     for partition in 0..PARTITIONS {
         let address = if slow(partition) { "slow" } else { "quick" };

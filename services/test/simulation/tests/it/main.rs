@@ -12,6 +12,7 @@ mod flood;
 mod handover;
 mod night;
 mod parked;
+mod standstill;
 mod suppressed;
 
 use bongsu_simulation::simulate;

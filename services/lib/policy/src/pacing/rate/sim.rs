@@ -1,10 +1,10 @@
 //! A seeded discrete-event simulation: workers with saturating demand, a network with jitter, and a
-//! provider that is a token bucket. Each worker has a [`Rate`] of its own; they never talk.
+//! provider that is a token bucket. Each worker has a [`Rate`] of its own.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Rate, Sent};
+use super::{Rate, Sent, Word};
 
 /// Uniform numbers in 0..1 from a seed (`SplitMix64`).
 pub(super) struct Draw(pub(super) u64);
@@ -36,6 +36,10 @@ pub(super) struct World {
     pub(super) ends: i64,
     /// Attempts each worker may have open.
     pub(super) open: usize,
+    /// Workers begin within so long of each other.
+    pub(super) spread: f64,
+    /// Whether they tell each other their rates, each once a second.
+    pub(super) talk: bool,
 }
 
 impl World {
@@ -51,6 +55,8 @@ impl World {
             doubles_at: None,
             ends: 330_000,
             open: 512,
+            spread: 500.0,
+            talk: false,
         }
     }
 }
@@ -99,8 +105,10 @@ pub(super) fn run(world: World, seed: u64) -> Seen {
     let mut rates: Vec<Rate> = (0..world.workers).map(|_| Rate::new()).collect();
     let mut open = vec![0; world.workers];
     let starts: Vec<i64> = (0..world.workers)
-        .map(|_| (draw.next() * 500.0) as i64)
+        .map(|_| (draw.next() * world.spread) as i64)
         .collect();
+    let told_at: Vec<i64> = starts.iter().map(|start| start * 7 % 1_000).collect();
+    let mut told: Vec<Option<Word>> = vec![None; world.workers];
     let slots = usize::try_from(world.ends / 100).unwrap() + 20;
     let mut seen = Seen {
         accepted: vec![0; slots],
@@ -145,6 +153,18 @@ pub(super) fn run(world: World, seed: u64) -> Seen {
                         rate.accepted(now, sent, 1);
                     } else {
                         rate.throttled(now, sent, world.retry_after);
+                    }
+                }
+            }
+        }
+        if world.talk {
+            for worker in 0..world.workers {
+                if (now + told_at[worker]) % 1_000 == 0 {
+                    let others = told.iter().enumerate().filter(|(w, _)| *w != worker);
+                    let heard: Vec<Word> = others.filter_map(|(_, told)| *told).collect();
+                    told[worker] = rates[worker].word(now);
+                    if told[worker].is_some() {
+                        rates[worker].hear(now, &heard);
                     }
                 }
             }

@@ -27,15 +27,14 @@ fn measure(name: &str, world: World, seeds: std::ops::Range<u64>) -> (f64, f64) 
 
 /// When the goodput of one second has come to 90 % of a doubled limit, at the latest, and the lowest
 /// share of it over the five seconds after `allowed`.
-fn doubled(name: &str, workers: usize, allowed: i64, phases: i64) -> (f64, f64) {
+fn doubled(name: &str, world: World, allowed: i64, phases: i64) -> (f64, f64) {
     let (mut latest, mut lowest) = (0, f64::MAX);
     for phase in 0..phases {
         let at = 45_000 + phase * 237;
         let world = World {
-            workers,
             doubles_at: Some(at),
             ends: at + 16_000,
-            ..World::plain()
+            ..world
         };
         let seen = run(world, u64::try_from(phase).unwrap() * 31 + 5);
         let from = (at / 100 + 1) * 100;
@@ -70,6 +69,40 @@ fn four_workers_that_never_talk_use_the_limit_with_few_429() {
     assert!(goodput >= 95.0 && denied <= 1.0, "{goodput} {denied}");
 }
 
+/// Four workers that tell each other their rates, whether they begin together or one after the other,
+/// carefully or in a flood.
+fn talking() -> impl Iterator<Item = World> {
+    let begin = [(32, 50.0), (32, 3_000.0), (512, 50.0), (512, 3_000.0)];
+    begin.into_iter().map(|(open, spread)| World {
+        workers: 4,
+        talk: true,
+        open,
+        spread,
+        ..World::plain()
+    })
+}
+
+#[test]
+fn workers_that_talk_are_equal_within_half_a_minute() {
+    for world in talking() {
+        let begun = World {
+            ends: 30_000,
+            ..world
+        };
+        for seed in 0..3 {
+            let seen = run(begun, seed * 7_919 + 1);
+            let (most, least) = (seen.by_worker.iter().max(), seen.by_worker.iter().min());
+            assert!(
+                most <= least.map(|n| n * 2).as_ref(),
+                "{:?}",
+                seen.by_worker
+            );
+        }
+        let (goodput, denied) = measure("four that talk", world, 0..2);
+        assert!(goodput >= 97.0 && denied <= 1.0, "{goodput} {denied}");
+    }
+}
+
 #[test]
 fn a_retry_after_costs_little_because_it_comes_seldom() {
     for (name, workers) in [("Retry-After 1, alone", 1), ("Retry-After 1, four", 4)] {
@@ -85,14 +118,22 @@ fn a_retry_after_costs_little_because_it_comes_seldom() {
 
 #[test]
 fn a_doubled_limit_is_found_alone() {
-    let (latest, after) = doubled("alone", 1, 3_000, 16);
+    let (latest, after) = doubled("alone", World::plain(), 3_000, 16);
     assert!(latest <= 3.0 && after >= 90.0, "{latest} {after}");
 }
 
 #[test]
 fn a_doubled_limit_is_found_by_four() {
-    let (latest, after) = doubled("four workers", 4, 8_000, 16);
+    let world = World {
+        workers: 4,
+        ..World::plain()
+    };
+    let (latest, after) = doubled("four workers", world, 8_000, 16);
     assert!(latest <= 8.0 && after >= 88.0, "{latest} {after}");
+    for world in talking() {
+        let (latest, after) = doubled("four that talk", world, 8_000, 8);
+        assert!(latest <= 8.0 && after >= 88.0, "{latest} {after}");
+    }
 }
 
 #[test]

@@ -111,12 +111,7 @@ async fn kill(drill: &mut Drill, worker: String, cuts: &mut Vec<Cut>) -> anyhow:
 }
 
 /// Judges a run in which workers ended without a word.
-pub(crate) fn judge_cuts(
-    row: &mut Row,
-    finished: &Finished,
-    cuts: &[Cut],
-    allowed: &[&str],
-) {
+pub(crate) fn judge_cuts(row: &mut Row, finished: &Finished, cuts: &[Cut], allowed: &[&str]) {
     let allowances: Vec<Allowance> = cuts
         .iter()
         .map(|cut| {

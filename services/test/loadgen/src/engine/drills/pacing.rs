@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::drill::{Drill, Finished, RTT_MS, Run, deliveries};
 use crate::engine::profile::Profile;
 use crate::engine::rates::{
-    goodput, goodput_per_worker, most_in_a_second, reached_after, share_throttled,
+    goodput, goodput_per_worker, last_after, most_in_a_second, reached_after, share_throttled,
 };
 use crate::engine::row::Row;
 use crate::load::wall_us;
@@ -88,9 +88,14 @@ pub(crate) async fn unknown_limit(
     let plan = bucket(RATE, retry_after_ms);
     let (run, begun_us) = crowd(drill, &plan, &Profile::one_receiver(), workers, most).await?;
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    let released_us = wall_us();
     let finished = release(drill, run).await?;
     let mut row = drill.row(name);
     row.judge(&finished.verdict, finished.cpu_us, 0, &[]);
+    row.add(
+        "seconds_from_the_release_to_the_last",
+        &last_after(&finished.log.seen, released_us),
+    );
     let from = begun_us + micros(times.warm_up);
     let to = from + micros(times.measured);
     let taken = goodput(&finished.log.seen, from, to);
@@ -126,9 +131,22 @@ pub(crate) async fn doubled(drill: &mut Drill, name: &str, workers: usize) -> an
     let change_us = wall_us();
     drill.world.plan(&bucket(2.0 * RATE, 0)).await?;
     tokio::time::sleep(Duration::from_secs_f64(AFTER)).await;
+    let released_us = wall_us();
     let finished = release(drill, run).await?;
     let mut row = drill.row(name);
     row.judge(&finished.verdict, finished.cpu_us, 0, &[]);
+    row.add(
+        "goodput_per_worker_before",
+        &goodput_per_worker(&finished.log.seen, begun_us, change_us),
+    );
+    row.add(
+        "goodput_per_worker_after",
+        &goodput_per_worker(&finished.log.seen, change_us, released_us),
+    );
+    row.add(
+        "seconds_from_the_release_to_the_last",
+        &last_after(&finished.log.seen, released_us),
+    );
     let limit = if workers == 1 { 3.0 } else { 8.0 };
     let took = reached_after(&finished.log.seen, change_us, 0.9 * 2.0 * RATE);
     row.add("workers", &workers);
