@@ -202,6 +202,13 @@ impl DispatchMetrics {
             .add(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Attempts that were started came to no call.
+    pub fn not_attempted(&self, count: usize) {
+        self.bound
+            .in_flight
+            .add(-i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// An attempt ended.
     pub fn attempted(&self, result: AttemptResult, took: Duration) {
         self.bound.in_flight.add(-1);

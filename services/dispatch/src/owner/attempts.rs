@@ -25,7 +25,8 @@ const ACCOUNT_AGAIN_MS: i64 = 5_000;
 pub(super) struct Attempted {
     source: Source,
     offsets: Vec<i64>,
-    answers: Result<Answers, TryError>,
+    /// None when no call was made.
+    answers: Option<Result<Answers, TryError>>,
     took: Duration,
     passes: Vec<Pass>,
     _permit: Permit,
@@ -213,6 +214,9 @@ impl Owner {
             passes,
             _permit,
         } = done;
+        let Some(answers) = answers else {
+            return self.take_back(source, &offsets, passes);
+        };
         let packed = passes.len() < offsets.len();
         let mut passes = passes.into_iter();
         let Answers {
@@ -251,6 +255,24 @@ impl Owner {
         // Not before all of a pack are decided: its key is parked as a whole.
         for Waiting { offset, since, at } in waiting {
             self.consider_parking(source, offset, since, at);
+        }
+    }
+
+    /// No call was made: nobody learns anything from it, and another may follow at once.
+    fn take_back(&mut self, source: Source, offsets: &[i64], passes: Vec<Pass>) {
+        self.shared.metrics.not_attempted(offsets.len());
+        passes.into_iter().for_each(Pass::cancelled);
+        let now = self.now;
+        for offset in offsets {
+            let Some(sequencer) = self.sequencer(source) else {
+                return;
+            };
+            sequencer.requeue(*offset, now);
+            let delivery = sequencer.payload(*offset).and_then(|p| p.delivery.clone());
+            if let Some(delivery) = delivery {
+                let never_twice = self.shared.never_twice(&delivery);
+                self.withdraw(source, *offset, &delivery, never_twice);
+            }
         }
     }
 
@@ -350,11 +372,12 @@ impl Owner {
     }
 }
 
+/// Calls the provider; `None` when that may not be done any more.
 async fn attempt(
     provider: &dyn Provider,
     lease: &Lease,
     batch: Batch,
-) -> Result<Answers, TryError> {
+) -> Option<Result<Answers, TryError>> {
     let Batch {
         deliveries,
         partition,
@@ -367,7 +390,7 @@ async fn attempt(
         let noted = tokio::time::timeout_at(deadline, noted).await;
         // The lease may have ended meanwhile; and an owner that is gone acknowledges nothing.
         if !matches!(noted, Ok(Ok(_))) || !lease.holds() {
-            return Ok(vec![AttemptResult::NotProcessed; deliveries.len()].into());
+            return None;
         }
     }
     let attempts: Vec<Attempt<'_>> = deliveries
@@ -380,9 +403,8 @@ async fn attempt(
         .collect();
     let call = provider.attempt_named(&attempts, deadline);
     // The provider keeps the deadline itself; this bounds one that does not.
-    tokio::time::timeout_at(deadline + ATTEMPT_GRACE, call)
-        .await
-        .unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()].into()))
+    let answers = tokio::time::timeout_at(deadline + ATTEMPT_GRACE, call).await;
+    Some(answers.unwrap_or_else(|_| Ok(vec![AttemptResult::Unknown; deliveries.len()].into())))
 }
 
 /// What one call came to whose deliveries have results of their own: whatever speaks of the

@@ -176,6 +176,11 @@ impl Times {
         }
     }
 
+    /// When the attempt under way, or the last one, started.
+    pub(super) const fn started(&self) -> i64 {
+        self.started
+    }
+
     fn limit(&mut self, now: i64) {
         if self.limited_since == 0 {
             self.limited_since = now;

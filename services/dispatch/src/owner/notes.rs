@@ -120,8 +120,14 @@ impl Notes {
 
     /// A call was surely not taken.
     pub(super) fn withdraw(&mut self, source: Source, offset: i64, tag: u64) {
-        if self.open[source.index()].remove(&offset).is_some() {
-            self.withdrawn.push(mark(source, offset, tag));
+        if self.open[source.index()].remove(&offset).is_none() {
+            return;
+        }
+        let mark = mark(source, offset, tag);
+        // One that was not written yet is simply not written: read after the withdrawal, it would stand.
+        match self.intents.iter().position(|intent| *intent == mark) {
+            Some(unwritten) => drop(self.intents.swap_remove(unwritten)),
+            None => self.withdrawn.push(mark),
         }
     }
 
@@ -278,6 +284,7 @@ impl Owner {
             self.write_checkpoint();
         }
         if self.notes.checkpointing.is_some() {
+            self.notes.answers.retain(|answer| !answer.is_closed());
             self.notes.answers.push(answer);
             return;
         }

@@ -40,7 +40,7 @@ impl Owner {
             self.shared.metrics.stands_still(self.partition, culprit);
             tracing::warn!(
                 partition = self.partition,
-                offset,
+                offset = pin.map(|pin| pin.offset),
                 culprit = culprit.as_str(),
                 seconds = lasted / 1_000,
                 "the partition stands still"
@@ -64,21 +64,23 @@ impl Owner {
         }
     }
 
-    /// Whether an attempt has not ended for longer than it can by itself: the partition is given up in
-    /// order and taken anew. What waits for a moment, a limit or a stop goes on by itself. So do
-    /// receipts and diversions that Kafka does not acknowledge: they are in the producer's hands, and
-    /// a restart that cannot find them in `results` would only send everything again.
+    /// Whether the attempt of the oldest delivery has not ended for longer than it can by itself: the
+    /// partition is given up in order and taken anew. What waits for a moment, a limit or a stop goes
+    /// on by itself. So do receipts and diversions that Kafka does not acknowledge: they are in the
+    /// producer's hands, and a restart that cannot find them in `results` would only send everything
+    /// again.
     pub(super) fn is_stalled(&self) -> bool {
-        let Some(Standstill { offset, since, .. }) = self.standstill else {
+        let Some([main, _]) = &self.sequencers else {
             return false;
         };
-        let lasted = self.now - since;
-        let state = self
-            .sequencers
-            .as_ref()
-            .and_then(|[main, _]| main.state(offset));
-        let stalled =
-            lasted >= self.shared.stall_after_ms && matches!(state, Some((State::Calling, _, _)));
+        let calling = main.pin().filter(|pin| pin.state == State::Calling);
+        let Some((offset, pending)) =
+            calling.and_then(|pin| Some((pin.offset, main.payload(pin.offset)?)))
+        else {
+            return false;
+        };
+        let lasted = self.now - pending.times.started();
+        let stalled = lasted >= self.shared.stall_after_ms;
         if stalled {
             tracing::error!(
                 partition = self.partition,

@@ -261,6 +261,7 @@ impl Running {
             }
             return;
         }
+        let now = self.exchange.clock.now_millis();
         let word = (said.rate > 0 && worker != self.life).then(|| word_of(&said));
         let scope = self
             .scopes
@@ -277,6 +278,7 @@ impl Running {
             };
             scope.share.read(&worker, claim, at);
         }
+        scope.words.read(at, now);
         if let Some(word) = word {
             scope.words.heard(&worker, word, at);
         }

@@ -11,7 +11,7 @@ use bongsu_domain::{
 use bongsu_runtime::{Shutdown, Tasks};
 use bongsu_schemas::{Codec, NoLookup, Topics};
 use bongsu_stream::local::LocalCluster;
-use bongsu_stream::port::{Cluster, TopicSpec};
+use bongsu_stream::port::{Cluster, Headers, Outgoing, TopicSpec};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -290,6 +290,30 @@ async fn workers_of_a_limit_nobody_told_them_become_equal() {
     let (counts, _) = saturate_with(&workers, 15, &mut bucket).await;
     println!("four workers on a limit of {RATE}/s nobody told them, over 15 s: {counts:?}");
     assert!(counts.iter().all(|n| (280..=470).contains(n)), "{counts:?}");
+}
+
+/// Limits of every channel lie in one topic.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_of_another_channel_ends_nobody() {
+    let world = World::new().await;
+    let producer = world.cluster.producer(Duration::ZERO).unwrap();
+    let garbage = |scope: &str| Outgoing {
+        topic: world.topics.limits(),
+        partition: 0,
+        key: Some(format!("{scope}\u{1f}w-9").into_bytes().into()),
+        value: Some("garbage".into()),
+        headers: Headers::default(),
+    };
+    for (scope, ends) in [
+        ("account:apns/shop", false),
+        ("account:webhook/default", true),
+    ] {
+        let mut tasks = Tasks::new();
+        let _running = world.start(&mut tasks, "w-1", &pacing(Some(10), true, world.clock));
+        producer.send(garbage(scope)).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), tasks.join()).await;
+        assert_eq!(ended.is_ok_and(|ended| ended.is_err()), ends, "{scope}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,23 @@ fn signal(pid: u32, number: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Copies the logs and settings in a folder to where they outlive it; gives the place.
+pub(crate) fn keep_logs(folder: &Path, scenario: &str) -> anyhow::Result<PathBuf> {
+    let kept = std::env::temp_dir()
+        .join("bongsu-broken")
+        .join(format!("{scenario}-{}", wall_us()));
+    std::fs::create_dir_all(&kept)?;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "log" || e == "toml")
+            && let Some(name) = path.file_name()
+        {
+            std::fs::copy(&path, kept.join(name))?;
+        }
+    }
+    Ok(kept)
+}
+
 /// Memory of a process, KiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {

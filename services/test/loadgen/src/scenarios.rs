@@ -63,6 +63,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Vec<Result_>> {
         Drill::Chaos => drills.chaos().await,
     };
     let Drills { world, results, .. } = drills;
+    if done.is_err() || results.iter().any(|row| !row.kept) {
+        println!("logs: {}", world.keep_logs("walk")?.display());
+    }
     let stopped = world.stop().await;
     done?;
     stopped?;

@@ -155,6 +155,11 @@ impl World {
             .with_context(|| format!("{name} does not run"))
     }
 
+    /// Copies what the processes logged to where it outlives this world.
+    pub(crate) fn keep_logs(&self, scenario: &str) -> anyhow::Result<PathBuf> {
+        crate::processes::keep_logs(self.dir.path(), scenario)
+    }
+
     /// Fails when a service died by itself.
     pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
         for (name, process) in &mut self.services {

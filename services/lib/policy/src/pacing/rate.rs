@@ -102,6 +102,12 @@ const ALL_SILENCE_S: f64 = 2.0;
 /// Workers whose rates differ by less are equal enough; else this part of the difference goes.
 const NEAR: f64 = 0.1;
 const NEARER: f64 = 0.4;
+/// Who leaves more than this part of the units untaken lacks none.
+const SPILLED: f64 = 0.1;
+/// So much of a cycle, at most, is what drawing near makes of it.
+const PROVEN: f64 = 0.7;
+/// The farthest that a mean is believed to be away, as part of the rate.
+const FARTHEST: f64 = 10.0;
 /// Growth needs at least this part of the cycle's base to be used.
 const USED: f64 = 0.5;
 /// Never above so many times what came through over the last seconds: where nobody asks for more, the
@@ -136,8 +142,6 @@ pub struct Rate {
     began: Option<i64>,
     accepted: f64,
     measure: Measure,
-    /// Somebody had to wait since the last word.
-    wanted_more: bool,
     limited: Option<Limited>,
 }
 
@@ -182,6 +186,9 @@ struct Limited {
     plateau: f64,
     grown: f64,
     rise_at: Option<f64>,
+    /// Units that time has brought, and those of them that nobody took before more came.
+    earned: f64,
+    spilled: f64,
     /// No worker of this limit has seen a 429 for long.
     all_quiet: bool,
     /// The last `Retry-After` in seconds, 0 for none.
@@ -206,7 +213,6 @@ impl Rate {
             began: None,
             accepted: 0.0,
             measure: Measure::new(),
-            wanted_more: false,
             limited: None,
         }
     }
@@ -218,11 +224,13 @@ impl Rate {
     }
 
     /// What this worker tells the others that share the limit, to be asked about once a second; `None`
-    /// while nothing is restricted, the first estimate is being made, or nobody had to wait.
+    /// while nothing is restricted, the first estimate is being made, or the rate is not used up.
     pub fn word(&mut self, now: i64) -> Option<Word> {
-        let wanted_more = std::mem::take(&mut self.wanted_more);
-        let limited = self.limited.as_ref();
-        let limited = limited.filter(|limited| wanted_more && limited.found)?;
+        let limited = self.limited.as_mut().filter(|limited| limited.found)?;
+        if !limited.wants_more(now) {
+            limited.all_quiet = false;
+            return None;
+        }
         Some(Word {
             rate: limited.rate,
             quiet_ms: (now - limited.cut_at).max(0),
@@ -232,13 +240,14 @@ impl Rate {
     /// Takes in what the others said, when [`Rate::word`] had one too: all of them want more than they
     /// get.
     ///
-    /// All draw near to their mean rate, so that what they send together stays the same. Left alone
+    /// All draw near to their mean rate, so that what they send together stays nearly the same. Left alone
     /// they would become equal too, but only over minutes: whoever began with the largest part of the
     /// bucket keeps it for long. And when all of them have seen no 429 for long, the limit has risen,
     /// which one of them alone cannot know as soon.
     pub fn hear(&mut self, now: i64, others: &[Word]) {
+        let newest = self.sequence;
         if let Some(limited) = self.limited.as_mut().filter(|limited| limited.found) {
-            limited.hear(now, others);
+            limited.hear(now, others, newest);
         }
     }
 
@@ -247,9 +256,7 @@ impl Rate {
     pub fn wait(&mut self, now: i64, bulk: bool, reserve: f64) -> Option<i64> {
         let limited = self.limited.as_mut()?;
         limited.refill(now, reserve);
-        let until = limited.credit.wait(now, bulk, limited.rate, reserve);
-        self.wanted_more |= until.is_some();
-        until
+        limited.credit.wait(now, bulk, limited.rate, reserve)
     }
 
     /// Takes what [`Rate::wait`] has just allowed.
@@ -365,6 +372,8 @@ impl Limited {
             plateau: 1.0,
             grown: 0.0,
             rise_at: None,
+            earned: 0.0,
+            spilled: 0.0,
             all_quiet: false,
             pause: 0.0,
             jitter: 0.0,
@@ -381,6 +390,8 @@ impl Limited {
         self.credit.at = self.credit.at.max(now);
         // Ten milliseconds may be caught up with: timers are not exact.
         let most = (self.rate * 0.01).max(1.0) + 0.5;
+        self.earned += units;
+        self.spilled += (self.credit.all + units - most).max(0.0);
         self.credit.all = (self.credit.all + units).min(most);
         self.credit.bulk = (self.credit.bulk + units * (1.0 - reserve)).min(most);
     }
@@ -405,19 +416,34 @@ impl Limited {
         }
     }
 
-    fn hear(&mut self, now: i64, others: &[Word]) {
+    /// Whether everything is taken as soon as it comes. Two deliveries that come together wait for each
+    /// other at any rate; who lacks more leaves nothing over.
+    fn wants_more(&mut self, now: i64) -> bool {
+        self.refill(now, 0.0);
+        let wants = self.spilled < SPILLED * self.earned;
+        // The last second counts half, the one before a quarter.
+        self.earned /= 2.0;
+        self.spilled /= 2.0;
+        wants
+    }
+
+    fn hear(&mut self, now: i64, others: &[Word], newest: u64) {
+        self.all_quiet = false;
         if others.is_empty() {
             return;
         }
+        if !self.is_shared() {
+            self.begin_shared(now, newest);
+        }
+        self.shared = self.shared.max(SHARED);
         #[expect(clippy::cast_precision_loss, reason = "numbers of workers")]
         let workers = (others.len() + 1) as f64;
         let quiet_ms = others.iter().map(|word| word.quiet_ms).min();
         let quiet = seconds(quiet_ms.unwrap_or(0).min(now - self.cut_at));
-        self.shared = self.shared.max(SHARED);
-        let usual = shared_cycle(self.rate) / self.rate / workers;
+        let usual = self.stretch() * shared_cycle(self.rate) / self.rate / workers;
         self.all_quiet = quiet > (ALL_SILENCE * usual).max(ALL_SILENCE_S);
         let mean = (others.iter().map(|word| word.rate).sum::<f64>() + self.rate) / workers;
-        let distance = mean / self.rate - 1.0;
+        let distance = (mean / self.rate - 1.0).clamp(-FARTHEST, FARTHEST);
         if distance.abs() < NEAR {
             return;
         }
@@ -427,12 +453,31 @@ impl Limited {
             &mut self.rate,
             &mut self.base,
             &mut self.known,
-            // What this cycle has brought is compared with the rate: it counts as if made at the new one.
-            &mut self.accepted,
             &mut self.surplus,
         ] {
             *value *= factor;
         }
+        // What the cycle has brought counts as sent at the new rate; it alone proves no rise.
+        let most = self.accepted.max(PROVEN * self.cycle);
+        self.accepted = (self.accepted * factor).min(most);
+    }
+
+    /// Others share the bucket after all: a cycle of the second way of working begins, without a 429.
+    fn begin_shared(&mut self, now: i64, newest: u64) {
+        self.refill(now, 0.0);
+        self.base = self.rate;
+        self.cycle = shared_cycle(self.base);
+        self.plateau = SHARED_PLATEAU;
+        self.epoch = self.epoch.wrapping_add(1).max(1);
+        (self.mark, self.marked_at, self.last_sent) = (newest, now, now);
+        (self.accepted, self.denied, self.surplus, self.grown) = (0.0, 0.0, 0.0, 0.0);
+        self.rise_at = None;
+        self.cut_at = now;
+    }
+
+    /// By how much a cycle is longer than its units: for long round trips, and for `Retry-After`.
+    fn stretch(&self) -> f64 {
+        (self.latency * ROUND_TRIPS).max(1.0) + self.pause * PAUSE_COST
     }
 
     /// How far the cycle has come since the cut.
@@ -445,8 +490,7 @@ impl Limited {
             } else {
                 PLATEAU_S
             };
-            let stretch = (self.latency * ROUND_TRIPS).max(1.0) + self.pause * PAUSE_COST;
-            (self.accepted / self.cycle).min(elapsed / least) / stretch
+            (self.accepted / self.cycle).min(elapsed / least) / self.stretch()
         } else {
             elapsed / (FIRST_ROUND_TRIPS * self.latency).max(FIRST_DOUBLING_S)
         };
@@ -465,8 +509,7 @@ impl Limited {
         let risen = if self.is_shared() {
             at > SHARED_SILENCE || self.all_quiet
         } else {
-            self.all_quiet
-                || (self.surplus >= EVIDENCE + self.jitter * self.rate && self.rate > self.known)
+            self.surplus >= EVIDENCE + self.jitter * self.rate && self.rate > self.known
         };
         if risen {
             self.rise_at.get_or_insert(at);

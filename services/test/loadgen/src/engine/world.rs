@@ -280,19 +280,7 @@ impl World {
 
     /// Copies what the processes logged to where it outlives this world.
     pub(crate) fn keep_logs(&self, scenario: &str) -> anyhow::Result<PathBuf> {
-        let kept = std::env::temp_dir()
-            .join("bongsu-broken")
-            .join(format!("{scenario}-{}", crate::load::wall_us()));
-        std::fs::create_dir_all(&kept)?;
-        for entry in std::fs::read_dir(self.dir.path())? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|e| e == "log" || e == "toml")
-                && let Some(name) = path.file_name()
-            {
-                std::fs::copy(&path, kept.join(name))?;
-            }
-        }
-        Ok(kept)
+        crate::processes::keep_logs(self.dir.path(), scenario)
     }
 
     /// Kills every process under test, also those that have died already.

@@ -1,15 +1,17 @@
 //! A partition whose oldest delivery does not end is named, with what it stands for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider, ThrottleScope, TryError};
 use bongsu_runtime::Metrics;
 use bongsu_simulation::world::{PARTITIONS, World};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::handover::write;
+use crate::night::outcomes;
 
 /// A provider that is down.
 struct Down;
@@ -75,5 +77,63 @@ async fn each_partition_is_named_once_with_its_culprit() {
         [],
         "it goes on by itself"
     );
+    worker.stop().await.unwrap();
+}
+
+/// Lets everybody wait for a minute at first, and takes eight seconds for each call afterwards.
+#[derive(Default)]
+struct WaitThenSlow(AtomicUsize);
+
+impl Provider for WaitThenSlow {
+    fn attempt<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        Box::pin(async move {
+            if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+                let throttled = AttemptResult::Throttled {
+                    retry_after: Some(Duration::from_mins(1)),
+                    scope: ThrottleScope::Account,
+                };
+                return Ok(vec![throttled; batch.len()]);
+            }
+            sleep(Duration::from_secs(8)).await;
+            Ok(vec![AttemptResult::Accepted; batch.len()])
+        })
+    }
+}
+
+/// What counts is how long the call takes, not how long the delivery has waited before it.
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_after_a_long_wait_is_no_stall() {
+    let world = World::new().await.unwrap();
+    let settings = bongsu_dispatch::Settings {
+        stall_after: bongsu_runtime::Duration::secs(20),
+        divert_after: bongsu_runtime::Duration::secs(3_600),
+        max_in_flight: 1,
+        ..World::settings()
+    };
+    let metrics = Metrics::new().unwrap();
+    let worker = world
+        .dispatch_measured(
+            settings,
+            "w",
+            7,
+            Arc::new(WaitThenSlow::default()),
+            metrics.clone(),
+        )
+        .unwrap();
+    write(&world, "e", |_| false).await;
+    let each = usize::try_from(PARTITIONS).unwrap();
+    let all = async {
+        while outcomes(&world).await.len() < each {
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), all)
+        .await
+        .unwrap();
+    assert_eq!(series(&metrics, "bongsu_stalls_total{"), []);
     worker.stop().await.unwrap();
 }

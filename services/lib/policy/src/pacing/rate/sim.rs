@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) open: usize,
     /// Workers begin within so long of each other.
     pub(super) spread: f64,
+    /// All but the first want no more than so much per second, two at a time.
+    pub(super) small: Option<f64>,
     /// Whether they tell each other their rates, each once a second.
     pub(super) talk: bool,
 }
@@ -56,6 +58,7 @@ impl World {
             ends: 330_000,
             open: 512,
             spread: 500.0,
+            small: None,
             talk: false,
         }
     }
@@ -121,7 +124,16 @@ pub(super) fn run(world: World, seed: u64) -> Seen {
     let way = move |draw: &mut Draw| {
         (world.rtt * 500.0 * (1.0 + world.jitter * (draw.next() * 2.0 - 1.0))) as i64
     };
+    // What each of them has not sent yet; without end where demand saturates.
+    let mut backlog = vec![u64::MAX; world.workers];
+    let pair = world.small.map(|small| (2_000.0 / small) as i64);
+    if pair.is_some() {
+        backlog[1..].fill(0);
+    }
     for now in 0..world.ends {
+        if pair.is_some_and(|pair| now % pair == 0) {
+            backlog[1..].iter_mut().for_each(|waiting| *waiting += 2);
+        }
         if Some(now) == world.doubles_at {
             limit *= 2.0;
         }
@@ -153,6 +165,7 @@ pub(super) fn run(world: World, seed: u64) -> Seen {
                         rate.accepted(now, sent, 1);
                     } else {
                         rate.throttled(now, sent, world.retry_after);
+                        backlog[event.worker] = backlog[event.worker].saturating_add(1);
                     }
                 }
             }
@@ -173,9 +186,11 @@ pub(super) fn run(world: World, seed: u64) -> Seen {
             let worker = (usize::try_from(now).unwrap() + i) % world.workers;
             while now >= starts[worker]
                 && open[worker] < world.open
+                && backlog[worker] > 0
                 && rates[worker].wait(now, false, 0.0).is_none()
             {
                 open[worker] += 1;
+                backlog[worker] -= 1;
                 requests.push(rates[worker].take(now, 1, false));
                 let at = now * 1_000 + (draw.next() * 900.0) as i64 + way(&mut draw);
                 events.push(Reverse(Event {

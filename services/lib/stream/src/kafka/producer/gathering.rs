@@ -104,3 +104,68 @@ impl Gathering {
         state.records.extend(come);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Waiter, Waiting};
+    use super::*;
+    use crate::port::{Answers, Headers};
+
+    const LINGER: Duration = Duration::from_secs(3_600);
+
+    fn add(gathering: &Gathering, partition: i32) {
+        let topic: std::sync::Arc<str> = "t".into();
+        let record = Outgoing {
+            topic: topic.clone(),
+            partition,
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        };
+        let waiting = Waiting {
+            waiter: Waiter::Many(0, std::sync::Arc::<Answers>::default()),
+            topic,
+            bytes: 0,
+        };
+        gathering.add(record, Box::new(waiting));
+    }
+
+    fn take(gathering: &Gathering, at_once: bool) -> Vec<i32> {
+        let mut batch = Vec::new();
+        gathering.take_due(&mut batch, at_once);
+        batch.iter().map(|(record, _)| record.partition).collect()
+    }
+
+    #[test]
+    fn the_first_goes_at_once_and_the_next_not_before_a_linger_is_over() {
+        let gathering = Gathering::new(LINGER);
+        assert!(take(&gathering, false).is_empty());
+        add(&gathering, 1);
+        assert_eq!(take(&gathering, false), [1], "nothing was handed over yet");
+        add(&gathering, 2);
+        add(&gathering, 3);
+        assert!(take(&gathering, false).is_empty());
+        assert_eq!(take(&gathering, true), [2, 3], "the end waits for nobody");
+        let quick = Gathering::new(Duration::ZERO);
+        for partition in [4, 5] {
+            add(&quick, partition);
+            assert_eq!(take(&quick, false), [partition]);
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_goes_before_what_came_meanwhile() {
+        let gathering = Gathering::new(LINGER);
+        add(&gathering, 1);
+        add(&gathering, 2);
+        let mut batch = Vec::new();
+        gathering.take_due(&mut batch, false);
+        add(&gathering, 3);
+        gathering.give_back(batch.into_iter());
+        assert!(
+            take(&gathering, false).is_empty(),
+            "the queue was full just now"
+        );
+        assert_eq!(take(&gathering, true), [1, 2, 3]);
+    }
+}
