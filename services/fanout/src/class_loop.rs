@@ -362,9 +362,11 @@ impl ClassLoop {
                     self.fly_later(ours);
                 }
             }
-            Err(error @ (TransactionError::Fenced { .. } | TransactionError::Fatal(_))) => {
-                return Err(error.into());
-            }
+            Err(
+                error @ (TransactionError::Lost(_)
+                | TransactionError::Fenced { .. }
+                | TransactionError::Fatal(_)),
+            ) => return Err(error.into()),
         }
         if self.flying.is_none() {
             for rebalance in std::mem::take(&mut self.releases) {

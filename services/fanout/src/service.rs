@@ -6,7 +6,9 @@ use bongsu_domain::{Channel, Class};
 use bongsu_policy::Rules;
 use bongsu_runtime::{Clock, Health, Metrics, Shutdown, Tasks};
 use bongsu_schemas::{Codec, SchemaLookup, Topics};
+use bongsu_stream::error::TransactionError;
 use bongsu_stream::port::{Cluster, GroupOptions, Reset};
+use bongsu_suppressions::Suppressed;
 use tokio::sync::mpsc;
 
 use crate::class_loop::{ClassLoop, Limits, Parts};
@@ -89,7 +91,75 @@ pub async fn run(
         }
         Ok::<(), FanoutError>(())
     });
+    let classes = Classes {
+        settings,
+        resources: resources.clone(),
+        partitions,
+        dead_letter_partitions,
+        suppressed,
+    };
     for class in Class::ALL {
+        // The first producer and member of each class before fanout is called ready.
+        let begun = classes.begin(*class).await?;
+        let (classes, shutdown) = (classes.clone(), shutdown.child());
+        loops.spawn(class.as_str(), async move {
+            classes.run(*class, begun, shutdown).await
+        });
+    }
+    resources.health.set("fanout", Ok(()));
+    while let Some(ended) = loops.next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+/// What the classes have in common.
+#[derive(Clone)]
+struct Classes {
+    settings: Settings,
+    resources: Resources,
+    partitions: i32,
+    dead_letter_partitions: i32,
+    suppressed: Suppressed,
+}
+
+/// A class that has joined, and the task that runs its transactions.
+struct Begun {
+    class_loop: ClassLoop,
+    transactions: Tasks,
+}
+
+impl Classes {
+    /// Runs a class, and begins anew when the end of a transaction is not known: what it had read is
+    /// forgotten, and the group's offsets tell where to go on.
+    async fn run(
+        self,
+        class: Class,
+        mut begun: Begun,
+        shutdown: Shutdown,
+    ) -> Result<(), FanoutError> {
+        loop {
+            let Begun {
+                class_loop,
+                transactions,
+            } = begun;
+            let ended = class_loop.run(shutdown.child()).await;
+            drop(transactions);
+            let Err(FanoutError::Transaction(TransactionError::Lost(reason))) = ended else {
+                return ended;
+            };
+            let stopping = shutdown.is_requested();
+            tracing::warn!(%class, reason, stopping, "the end of a transaction is not known");
+            if stopping {
+                // Whoever comes next reads on where the group's offsets are.
+                return Ok(());
+            }
+            begun = self.begin(class).await?;
+        }
+    }
+
+    async fn begin(&self, class: Class) -> Result<Begun, FanoutError> {
+        let (settings, resources) = (&self.settings, &self.resources);
         let id = format!(
             "{}fanout.{class}.{}",
             resources.topics.prefix(),
@@ -98,10 +168,11 @@ pub async fn run(
         // Fences a predecessor in this slot before anything is read.
         let producer = resources.cluster.transactional(&id).await?;
         let (jobs, receiver) = mpsc::channel(1);
-        loops.spawn("transactions", run_jobs(producer, receiver));
+        let mut transactions = Tasks::new();
+        transactions.spawn("transactions", run_jobs(producer, receiver));
         let consumer = resources.cluster.join(GroupOptions {
             group: resources.topics.fanout_group(),
-            topics: vec![resources.topics.events(*class)],
+            topics: vec![resources.topics.events(class)],
             reset: Reset::Earliest,
             session_timeout: settings.session_timeout.0,
             buffer_bytes: settings.fetch_buffer.0,
@@ -116,10 +187,10 @@ pub async fn run(
             expander: Arc::new(Expander {
                 codec: Arc::clone(&resources.codec),
                 topics: resources.topics.clone(),
-                partitions,
+                partitions: self.partitions,
                 worker_id: Arc::clone(&resources.worker_id),
                 channels: resources.channels.clone(),
-                suppressed: suppressed.clone(),
+                suppressed: self.suppressed.clone(),
                 rules: Arc::clone(&resources.rules),
                 fits: resources.fits,
             }),
@@ -129,23 +200,21 @@ pub async fn run(
                 codec: Arc::clone(&resources.codec),
                 schemas: Arc::clone(&resources.schemas),
                 schema_patience: settings.schema_patience.0,
-                seen: resources.topics.seen(*class),
-                partitions,
+                seen: resources.topics.seen(class),
+                partitions: self.partitions,
                 window_ms: repeat_window_ms,
                 clock: resources.clock,
             },
             rebuilders: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            dead_letters: (resources.topics.dead_letters(), dead_letter_partitions),
-            metrics: FanoutMetrics::new(&resources.metrics, *class),
-            limits: limits(&settings),
+            dead_letters: (resources.topics.dead_letters(), self.dead_letter_partitions),
+            metrics: FanoutMetrics::new(&resources.metrics, class),
+            limits: limits(settings),
         });
-        loops.spawn(class.as_str(), class_loop.run(shutdown.child()));
+        Ok(Begun {
+            class_loop,
+            transactions,
+        })
     }
-    resources.health.set("fanout", Ok(()));
-    while let Some(ended) = loops.next().await {
-        ended?;
-    }
-    Ok(())
 }
 
 fn limits(settings: &Settings) -> Limits {

@@ -112,6 +112,10 @@ pub enum TransactionError {
         /// Kafka's word.
         reason: String,
     },
+    /// Kafka answered neither the commit nor the abort in time: how it ended is told by the group's
+    /// offsets, once another producer has taken the transactional id over.
+    #[error("Kafka did not say how a transaction ended: {0}")]
+    Lost(String),
     /// The producer can do nothing more.
     #[error("the transactional producer failed for good: {0}")]
     Fatal(String),

@@ -280,6 +280,7 @@ pub trait TransactionalProducer: Send {
     /// every record is awaited before the commit.
     ///
     /// On [`TransactionError::Aborted`] nothing was written and the same call may be made again; on
+    /// [`TransactionError::Lost`] the group must be joined anew, with a new producer of the same id; on
     /// [`TransactionError::Fenced`] or `Fatal` the process must give up its partitions.
     fn run(
         &mut self,

@@ -57,6 +57,8 @@ async fn run(seed: u64) -> Result<Verdict, String> {
         unacknowledged_per_mille: 5,
         queue_full_per_mille: 5,
         aborted_per_mille: 20,
+        // Every fourth world has a coordinator that forgets to answer.
+        lost_per_mille: if seed % 4 == 2 { 10 } else { 0 },
         acknowledge_within: Duration::from_millis(random.below(30)),
         tail_takes: Duration::ZERO,
     });

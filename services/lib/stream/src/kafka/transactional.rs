@@ -297,11 +297,11 @@ impl Worker {
                     if error.is_retriable() && Instant::now() < until => {}
                 Err(error) => {
                     return Err(match self.error(&error) {
-                        // Not even the abort went through: this producer's state is unknown.
-                        TransactionError::Aborted(reason) => TransactionError::Fatal(reason),
-                        fatal @ (TransactionError::Fenced { .. } | TransactionError::Fatal(_)) => {
-                            fatal
-                        }
+                        // Not even the abort went through.
+                        TransactionError::Aborted(reason) => TransactionError::Lost(reason),
+                        other @ (TransactionError::Lost(_)
+                        | TransactionError::Fenced { .. }
+                        | TransactionError::Fatal(_)) => other,
                     });
                 }
             }

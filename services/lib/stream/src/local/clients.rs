@@ -152,6 +152,12 @@ impl TransactionalProducer for LocalTransactional {
                     state.abort(slot.0);
                     return Err(TransactionError::Aborted("a fault on purpose".to_owned()));
                 }
+                if let Some(committed) = state.faults.loses() {
+                    if committed {
+                        state.finish(slot, offsets, &membership)?;
+                    }
+                    return Err(TransactionError::Lost("a fault on purpose".to_owned()));
+                }
                 state.finish(slot, offsets, &membership)
             })
         })

@@ -13,6 +13,8 @@ pub struct FaultPlan {
     pub queue_full_per_mille: u16,
     /// Of 1,000 transactions, so many are aborted.
     pub aborted_per_mille: u16,
+    /// Of 1,000 transactions, so many end without a word (half of these are committed).
+    pub lost_per_mille: u16,
     /// An acknowledgement takes up to this long.
     pub acknowledge_within: Duration,
     /// Reading a tail takes this long.
@@ -75,6 +77,12 @@ impl Faults {
 
     pub(super) fn aborts(&mut self) -> bool {
         self.hits(self.plan.aborted_per_mille)
+    }
+
+    /// Whether a transaction ends without a word, and whether it is committed all the same.
+    pub(super) fn loses(&mut self) -> Option<bool> {
+        self.hits(self.plan.lost_per_mille)
+            .then(|| self.draw(2) == 0)
     }
 
     pub(super) fn delay(&mut self) -> Duration {
