@@ -92,9 +92,8 @@ async fn the_same_seed_gives_the_same_faults() {
             seed: 42,
             unacknowledged_per_mille: 200,
             queue_full_per_mille: 100,
-            aborted_per_mille: 0,
             acknowledge_within: Duration::from_millis(50),
-            tail_takes: Duration::ZERO,
+            ..FaultPlan::default()
         };
         world.local.as_ref().unwrap().set_faults(plan);
         let producer = world.producer();

@@ -86,10 +86,8 @@ pub(crate) fn faults(random: &mut Random) -> FaultPlan {
         seed: random.bits(),
         unacknowledged_per_mille: 5,
         queue_full_per_mille: 5,
-        lost_per_mille: 0,
-        aborted_per_mille: 0,
         acknowledge_within: Duration::from_millis(random.below(20)),
-        tail_takes: Duration::ZERO,
+        ..FaultPlan::default()
     }
 }
 
