@@ -325,6 +325,8 @@ impl Worker {
                     reason,
                 }
             }
+            // The coordinator has ended the transaction by itself, which is the end of this producer only.
+            Some(Code::InvalidTransactionalState) => TransactionError::Lost(reason),
             _ if fatal.is_some() => TransactionError::Fatal(reason),
             Some(Code::TransactionalIdAuthorizationFailed | Code::State | Code::Fatal) => {
                 TransactionError::Fatal(reason)
