@@ -68,20 +68,14 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY)
             .disable_statement_logging();
-        let writer = pool(1, acquire)
-            .connect_with(
-                options
-                    .clone()
-                    .pragma("cache_size", WRITER_CACHE)
-                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES),
-            )
-            .await
-            .map_err(connect)?;
+        let writes = options
+            .clone()
+            .pragma("cache_size", WRITER_CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let writer = connected(1, acquire, writes).await?;
         migrate(&writer).await?;
-        let readers = pool(readers.max(1), acquire)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(connect)?;
+        let reads = options.read_only(true);
+        let readers = connected(readers.max(1), acquire, reads).await?;
         Ok(Self { writer, readers })
     }
 
@@ -183,6 +177,18 @@ fn pool(connections: u32, acquire: Duration) -> SqlitePoolOptions {
         .max_lifetime(None)
 }
 
+async fn connected(
+    connections: u32,
+    acquire: Duration,
+    options: SqliteConnectOptions,
+) -> Result<SqlitePool, OpenError> {
+    let connected = again(|| {
+        let options = options.clone();
+        Box::pin(async move { pool(connections, acquire).connect_with(options).await })
+    });
+    connected.await.map_err(connect)
+}
+
 fn connect(source: sqlx::Error) -> OpenError {
     OpenError::Connect {
         backend: "SQLite",
@@ -190,26 +196,34 @@ fn connect(source: sqlx::Error) -> OpenError {
     }
 }
 
-/// Gateway and ledger may open a new file at the same moment, and SQLite has no lock that a migrator
-/// could hold: the one that comes second fails, looks again and finds the tables made.
 async fn migrate(pool: &SqlitePool) -> Result<(), OpenError> {
+    let migrated = again(|| {
+        let pool = pool.clone();
+        Box::pin(async move { crate::settings::MIGRATIONS.run(&pool).await })
+    });
+    migrated.await.map_err(|source| OpenError::Migrate {
+        backend: "SQLite",
+        source,
+    })
+}
+
+/// Gateway and ledger may open a new file at the same moment, and SQLite has no lock that they could
+/// wait for while it turns to its write-ahead log and the tables are made: the one that comes second
+/// fails, looks again and finds it done.
+async fn again<T, E: std::fmt::Display>(
+    mut attempt: impl FnMut() -> BoxFuture<'static, Result<T, E>>,
+) -> Result<T, E> {
     const TRIES: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(100);
     let mut tried = 0;
     loop {
         tried += 1;
-        match crate::settings::MIGRATIONS.run(pool).await {
-            Ok(()) => return Ok(()),
+        match attempt().await {
             Err(error) if tried < TRIES => {
-                tracing::debug!(%error, tried, "the tables are looked at again");
+                tracing::debug!(%error, tried, "the file is looked at again");
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(source) => {
-                return Err(OpenError::Migrate {
-                    backend: "SQLite",
-                    source,
-                });
-            }
+            ended => return ended,
         }
     }
 }

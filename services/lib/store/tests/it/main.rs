@@ -16,6 +16,9 @@ mod same;
 mod sample;
 mod worlds;
 
+use bongsu_runtime::Secret;
+use bongsu_store::Settings;
+
 use worlds::conformance;
 
 conformance! {
@@ -42,4 +45,24 @@ conformance! {
     reports: a_report_waits_for_its_delivery_and_is_found_by_the_providers_id,
     reports: reports_are_kept_once_and_looked_at_when_due,
     hygiene: windows_move_with_their_batch_and_never_twice,
+}
+
+/// Gateway and ledger begin at the same moment, on a file that neither has seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_may_make_a_new_file_at_once() {
+    for _ in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            url: Secret::new(format!(
+                "sqlite:{}",
+                directory.path().join("new.db").display()
+            )),
+            ..Settings::default()
+        };
+        // Each connection has a thread of its own.
+        let opening = (0..8).map(|_| bongsu_store::open(&settings));
+        for opened in futures_util::future::join_all(opening).await {
+            opened.unwrap();
+        }
+    }
 }
