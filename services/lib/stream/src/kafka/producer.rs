@@ -8,9 +8,10 @@
 //! request costs about what ten records do, here and there: see `docs/benchmarks/engine.md`.
 
 mod gathering;
+mod handed;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -22,6 +23,7 @@ use rdkafka::{ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
 
 use self::gathering::Gathering;
+use self::handed::Handed;
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
@@ -64,6 +66,7 @@ impl Waiter {
 pub(super) struct Waiting {
     waiter: Waiter,
     topic: Arc<str>,
+    partition: i32,
     bytes: usize,
 }
 
@@ -73,9 +76,15 @@ struct Deliveries {
     outstanding: AtomicUsize,
     none_outstanding: Notify,
     closed: AtomicBool,
+    /// What a gathering producer has handed over.
+    handed: Mutex<Handed>,
 }
 
 impl Deliveries {
+    fn handed(&self) -> MutexGuard<'_, Handed> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn settled(&self) {
         if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.none_outstanding.notify_waiters();
@@ -102,6 +111,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
         let Waiting {
             waiter,
             topic,
+            partition,
             bytes,
         } = *waiting;
         let outcome = match result {
@@ -109,6 +119,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Err((error, _)) => Err(produce_error(error, &topic, bytes)),
         };
         waiter.tell(outcome);
+        self.0.handed().answered(&(topic, partition));
         self.0.settled();
     }
 }
@@ -162,6 +173,7 @@ impl KafkaProducer {
         let waiting = Box::new(Waiting {
             waiter,
             topic: record.topic.clone(),
+            partition: record.partition,
             bytes,
         });
         self.deliveries.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -227,23 +239,35 @@ impl Served {
     }
 
     fn hand_over(&self, gathering: &Gathering, batch: &mut Vec<(Outgoing, Box<Waiting>)>) {
+        let mut kept = Vec::new();
         let mut records = batch.drain(..);
+        self.deliveries.handed().begin();
         while let Some((outgoing, waiting)) = records.next() {
+            let place = (outgoing.topic.clone(), outgoing.partition);
+            if !self.deliveries.handed().takes(&place) {
+                kept.push((outgoing, waiting));
+                continue;
+            }
             let sent = self
                 .producer
                 .send(Parts::of(&outgoing).record(&outgoing, waiting))
                 .map_err(|(error, refused)| (error, refused.delivery_opaque));
             let Err((error, waiting)) = sent else {
+                // Its callback runs on this thread, later.
+                self.deliveries.handed().add(place);
                 continue;
             };
             let error = produce_error(&error, &outgoing.topic, waiting.bytes);
             if matches!(error, ProduceError::QueueFull) {
                 // What is outstanding is bounded by the callers: it waits for room, in order.
-                gathering.give_back(std::iter::once((outgoing, waiting)).chain(records));
-                return;
+                kept.push((outgoing, waiting));
+                break;
             }
             waiting.waiter.tell(Err(error));
             self.deliveries.settled();
+        }
+        if !kept.is_empty() {
+            gathering.give_back(kept.into_iter().chain(records));
         }
     }
 

@@ -125,6 +125,7 @@ mod tests {
         let waiting = Waiting {
             waiter: Waiter::Many(0, std::sync::Arc::<Answers>::default()),
             topic,
+            partition,
             bytes: 0,
         };
         gathering.add(record, Box::new(waiting));
