@@ -1,14 +1,14 @@
 //! The idempotent producer: queue at once, one callback per record, nothing lost unseen.
 //!
 //! librdkafka lets each partition linger by itself, so its threads wake up for every batch of every
-//! partition, and again for every answer. A producer that may linger [`GATHERS_FROM`] or longer
-//! therefore gathers here: what was sent meanwhile is handed over in one go, all partitions at once,
-//! and answers are taken every [`TICK`]. The linger is the time between two hand-overs: a lonely record
-//! goes at once, and a partition asks Kafka at most once in it, however quickly Kafka answers. Each
-//! request costs about what ten records do, here and there: see `docs/benchmarks/engine.md`.
+//! partition, and again for every answer. A producer that may linger therefore gathers here: what was
+//! sent meanwhile is handed over in one go, all partitions at once, and answers are taken every
+//! [`TICK`]. The linger is the time between two hand-overs: a lonely record goes at once, and a
+//! partition asks Kafka at most once in it, however quickly Kafka answers. Each request costs about
+//! what ten records do, here and there: see `docs/benchmarks/engine.md`.
 
 mod gathering;
-mod handed;
+mod lines;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use rdkafka::{ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
 
 use self::gathering::Gathering;
-use self::handed::Handed;
+use self::lines::{Handed, Lines, NO_LINE};
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
@@ -37,13 +37,11 @@ const LINGER_AFTER_DROP: Duration = Duration::from_secs(30);
 /// How often the serving thread looks whether it should end.
 const SERVE: Duration = Duration::from_millis(100);
 
-/// From this linger on records are gathered here and not in librdkafka.
-const GATHERS_FROM: Duration = Duration::from_millis(10);
-
 /// How long librdkafka waits for the rest of what is handed over in one go.
 const HAND_OVER: Duration = Duration::from_millis(1);
 
-/// How often a gathering producer looks for answers, and whether to hand over.
+/// How often a gathering producer looks for answers, and whether to hand over; as often as it lingers
+/// where that is shorter.
 const TICK: Duration = Duration::from_millis(2);
 
 /// Who waits for a record's answer.
@@ -66,9 +64,13 @@ impl Waiter {
 pub(super) struct Waiting {
     waiter: Waiter,
     topic: Arc<str>,
-    partition: i32,
     bytes: usize,
+    /// Its line in [`Lines`].
+    line: usize,
 }
+
+/// A record and who waits for it.
+type Gathered = (Outgoing, Box<Waiting>);
 
 /// Counts what is outstanding and hands the answers out.
 #[derive(Default)]
@@ -76,13 +78,13 @@ struct Deliveries {
     outstanding: AtomicUsize,
     none_outstanding: Notify,
     closed: AtomicBool,
-    /// What a gathering producer has handed over.
-    handed: Mutex<Handed>,
+    /// What a gathering producer has taken and not seen answered. Only its serving thread asks.
+    lines: Mutex<Lines>,
 }
 
 impl Deliveries {
-    fn handed(&self) -> MutexGuard<'_, Handed> {
-        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settled(&self) {
@@ -111,15 +113,17 @@ impl ProducerContext<NoCustomPartitioner> for Context {
         let Waiting {
             waiter,
             topic,
-            partition,
             bytes,
+            line,
         } = *waiting;
         let outcome = match result {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(produce_error(error, &topic, bytes)),
         };
         waiter.tell(outcome);
-        self.0.handed().answered(&(topic, partition));
+        if line != NO_LINE {
+            self.0.lines().answered(line);
+        }
         self.0.settled();
     }
 }
@@ -138,7 +142,7 @@ impl KafkaProducer {
         linger: Duration,
     ) -> Result<Self, ProduceError> {
         let deliveries = Arc::new(Deliveries::default());
-        let gathers = linger >= GATHERS_FROM;
+        let gathers = !linger.is_zero();
         let inside = if gathers { HAND_OVER } else { linger };
         let recipe = base.with(settings.producer_config(&base.config, inside));
         let producer: Kept<BaseProducer<Context>> = recipe
@@ -154,7 +158,7 @@ impl KafkaProducer {
         std::thread::Builder::new()
             .name("kafka-producer".to_owned())
             .spawn(move || match gathered {
-                Some(gathering) => served.gather(&gathering),
+                Some(gathering) => served.gather(&gathering, linger.min(TICK)),
                 None => served.serve(),
             })
             .map_err(|e| ProduceError::Client(e.to_string()))?;
@@ -173,8 +177,8 @@ impl KafkaProducer {
         let waiting = Box::new(Waiting {
             waiter,
             topic: record.topic.clone(),
-            partition: record.partition,
             bytes,
+            line: NO_LINE,
         });
         self.deliveries.outstanding.fetch_add(1, Ordering::AcqRel);
         if let Some(gathering) = &self.gathering {
@@ -207,7 +211,7 @@ impl Served {
     }
 
     /// Hands gathered records over and runs callbacks, both in bursts.
-    fn gather(&self, gathering: &Gathering) {
+    fn gather(&self, gathering: &Gathering, tick: Duration) {
         let mut closed_at = None;
         let mut batch = Vec::new();
         while !self.is_over(&mut closed_at) {
@@ -218,11 +222,12 @@ impl Served {
                 self.producer.poll(Duration::ZERO);
                 continue;
             }
-            gathering.pause(TICK);
+            gathering.pause(tick);
             self.take_answers();
             let closed = self.deliveries.closed.load(Ordering::Acquire);
-            gathering.take_due(&mut batch, closed);
-            self.hand_over(gathering, &mut batch);
+            if gathering.take_due(&mut batch, closed) && self.hand_over(&mut batch) {
+                gathering.handed_over();
+            }
         }
     }
 
@@ -238,37 +243,30 @@ impl Served {
         }
     }
 
-    fn hand_over(&self, gathering: &Gathering, batch: &mut Vec<(Outgoing, Box<Waiting>)>) {
-        let mut kept = Vec::new();
-        let mut records = batch.drain(..);
-        self.deliveries.handed().begin();
-        while let Some((outgoing, waiting)) = records.next() {
-            let place = (outgoing.topic.clone(), outgoing.partition);
-            if !self.deliveries.handed().takes(&place) {
-                kept.push((outgoing, waiting));
-                continue;
-            }
+    /// Puts a batch into its lines and hands over what may go; whether that was any.
+    fn hand_over(&self, batch: &mut Vec<Gathered>) -> bool {
+        let mut lines = self.deliveries.lines();
+        for gathered in batch.drain(..) {
+            lines.add(gathered);
+        }
+        lines.hand_over(|(outgoing, waiting)| {
             let sent = self
                 .producer
                 .send(Parts::of(&outgoing).record(&outgoing, waiting))
                 .map_err(|(error, refused)| (error, refused.delivery_opaque));
             let Err((error, waiting)) = sent else {
                 // Its callback runs on this thread, later.
-                self.deliveries.handed().add(place);
-                continue;
+                return Handed::Over;
             };
             let error = produce_error(&error, &outgoing.topic, waiting.bytes);
             if matches!(error, ProduceError::QueueFull) {
                 // What is outstanding is bounded by the callers: it waits for room, in order.
-                kept.push((outgoing, waiting));
-                break;
+                return Handed::Back((outgoing, waiting));
             }
             waiting.waiter.tell(Err(error));
             self.deliveries.settled();
-        }
-        if !kept.is_empty() {
-            gathering.give_back(kept.into_iter().chain(records));
-        }
+            Handed::Refused
+        })
     }
 
     /// Whether the producer was dropped and nothing is outstanding, or it has taken too long.
@@ -354,14 +352,29 @@ mod tests {
     use crate::error::ErrorClass;
     use crate::port::Headers;
 
-    fn record() -> Outgoing {
+    fn record(partition: i32) -> Outgoing {
         Outgoing {
             topic: "t".into(),
-            partition: 0,
+            partition,
             key: None,
             value: None,
             headers: Headers::default(),
         }
+    }
+
+    /// A record of one byte that nobody waits for.
+    pub(super) fn gathered(partition: i32, value: u8) -> Gathered {
+        let record = Outgoing {
+            value: Some(vec![value].into()),
+            ..record(partition)
+        };
+        let waiting = Waiting {
+            waiter: Waiter::Many(0, Arc::default()),
+            topic: record.topic.clone(),
+            bytes: 0,
+            line: NO_LINE,
+        };
+        (record, Box::new(waiting))
     }
 
     fn break_down(producer: &KafkaProducer) {
@@ -380,7 +393,7 @@ mod tests {
     /// of the window would be sent again.
     #[tokio::test]
     async fn a_client_that_failed_for_good_says_so() {
-        for linger in [Duration::ZERO, GATHERS_FROM] {
+        for linger in [Duration::ZERO, Duration::from_millis(10)] {
             let settings = Settings {
                 // Nobody listens there: what is asked here is the client.
                 bootstrap_servers: "127.0.0.1:1".to_owned(),
@@ -388,9 +401,9 @@ mod tests {
             };
             let base = Recipe::new(ClientConfig::new(), None);
             let producer = KafkaProducer::start(&settings, &base, linger).unwrap();
-            let before = producer.send(record());
+            let before = producer.send(record(0));
             break_down(&producer);
-            let after = producer.send(record()).await.unwrap_err();
+            let after = producer.send(record(0)).await.unwrap_err();
             assert!(matches!(after, ProduceError::Fatal(_)), "{after}");
             assert_eq!(after.class(), ErrorClass::Permanent);
             let before = before.await.unwrap_err();

@@ -22,6 +22,10 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// How long a transaction may stay open before the broker aborts it.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long librdkafka waits for the rest of a transaction's records of a partition. Without it the
+/// first record goes alone, and the others' thread spins until it is answered: see `producer/lines.rs`.
+const TRANSACTION_LINGER: Duration = Duration::from_millis(1);
+
 /// librdkafka keys that `extra` may set: tuning and networking only, nothing that a promise of
 /// the port stands on.
 const EXTRA_ALLOWED: &[&str] = &[
@@ -326,7 +330,7 @@ impl Settings {
 
     /// The configuration of a transactional producer.
     pub(super) fn transactional_config(&self, base: &ClientConfig, id: &str) -> ClientConfig {
-        let mut config = self.producer_config(base, Duration::ZERO);
+        let mut config = self.producer_config(base, TRANSACTION_LINGER);
         config
             .set("transactional.id", id)
             .set(

@@ -179,11 +179,13 @@ impl Worker {
     fn work(&self, transactions: &Receiver<Transaction>) {
         while let Ok(transaction) = transactions.recv() {
             let Transaction {
-                records,
+                mut records,
                 offsets,
                 group,
                 answer,
             } = transaction;
+            // A partition's records in one go make one request, and its order stays.
+            records.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
             let result = self.run(&records, &offsets, &group);
             // A caller that went away learns of a fence with its next transaction.
             drop(answer.send(result));

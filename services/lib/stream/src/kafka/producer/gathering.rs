@@ -3,10 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Waiting;
+use super::{Gathered, Waiting};
 use crate::port::Outgoing;
-
-type Gathered = (Outgoing, Box<Waiting>);
 
 /// What senders add and the serving thread takes, in order. Memory: what the callers have
 /// outstanding, which is theirs to bound.
@@ -82,58 +80,41 @@ impl Gathering {
         );
     }
 
-    /// Takes all records into `batch` (empty before) when the last time is a linger ago, or `at_once`.
-    pub(super) fn take_due(&self, batch: &mut Vec<Gathered>, at_once: bool) {
+    /// Takes all records into `batch` (empty before) when the last hand-over is a linger ago, or
+    /// `at_once`; whether that is so. There may be none.
+    pub(super) fn take_due(&self, batch: &mut Vec<Gathered>, at_once: bool) -> bool {
         let mut state = self.lock();
-        if state.records.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let rested = |at| now.saturating_duration_since(at) >= self.linger;
-        if at_once || state.handed_over.is_none_or(rested) {
+        let rested = |at: Instant| at.elapsed() >= self.linger;
+        let due = at_once || state.handed_over.is_none_or(rested);
+        if due {
             std::mem::swap(&mut state.records, batch);
-            state.handed_over = Some(now);
         }
+        due
     }
 
-    /// Puts records back in front of those that came meanwhile.
-    pub(super) fn give_back(&self, records: impl Iterator<Item = Gathered>) {
-        let mut state = self.lock();
-        let come = std::mem::take(&mut state.records);
-        state.records.extend(records);
-        state.records.extend(come);
+    /// Records were handed over: a linger begins.
+    pub(super) fn handed_over(&self) {
+        self.lock().handed_over = Some(Instant::now());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Waiter, Waiting};
+    use super::super::tests::gathered;
     use super::*;
-    use crate::port::{Answers, Headers};
 
     const LINGER: Duration = Duration::from_secs(3_600);
 
     fn add(gathering: &Gathering, partition: i32) {
-        let topic: std::sync::Arc<str> = "t".into();
-        let record = Outgoing {
-            topic: topic.clone(),
-            partition,
-            key: None,
-            value: None,
-            headers: Headers::default(),
-        };
-        let waiting = Waiting {
-            waiter: Waiter::Many(0, std::sync::Arc::<Answers>::default()),
-            topic,
-            partition,
-            bytes: 0,
-        };
-        gathering.add(record, Box::new(waiting));
+        let (record, waiting) = gathered(partition, 0);
+        gathering.add(record, waiting);
     }
 
     fn take(gathering: &Gathering, at_once: bool) -> Vec<i32> {
         let mut batch = Vec::new();
-        gathering.take_due(&mut batch, at_once);
+        if gathering.take_due(&mut batch, at_once) && !batch.is_empty() {
+            gathering.handed_over();
+        }
         batch.iter().map(|(record, _)| record.partition).collect()
     }
 
@@ -152,21 +133,5 @@ mod tests {
             add(&quick, partition);
             assert_eq!(take(&quick, false), [partition]);
         }
-    }
-
-    #[test]
-    fn what_is_given_back_goes_before_what_came_meanwhile() {
-        let gathering = Gathering::new(LINGER);
-        add(&gathering, 1);
-        add(&gathering, 2);
-        let mut batch = Vec::new();
-        gathering.take_due(&mut batch, false);
-        add(&gathering, 3);
-        gathering.give_back(batch.into_iter());
-        assert!(
-            take(&gathering, false).is_empty(),
-            "the queue was full just now"
-        );
-        assert_eq!(take(&gathering, true), [1, 2, 3]);
     }
 }

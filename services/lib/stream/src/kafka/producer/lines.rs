@@ -1,0 +1,138 @@
+//! Records on their way to librdkafka by partition, and for how many of them it owes answers.
+//!
+//! An idempotent producer sends a partition nothing more while five of its records are unanswered.
+//! While more is due, librdkafka does not sleep: its thread asks over and over whether it may send, and
+//! burns a processor until Kafka answers. Several processes on few processors then starve the very
+//! broker they wait for (`docs/benchmarks/walk.md`). So a partition is handed nothing more while it has
+//! not answered all of the hand-over before: nothing would be sent in any case.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Gathered;
+
+/// The line of a record that is not in any.
+pub(super) const NO_LINE: usize = usize::MAX;
+
+/// One line for each partition that was ever written to. Memory beyond the records: their number.
+#[derive(Default)]
+pub(super) struct Lines {
+    numbers: HashMap<(Arc<str>, i32), usize>,
+    lines: Vec<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Gathered>,
+    unanswered: usize,
+}
+
+impl Lines {
+    /// Puts a record behind the others of its partition.
+    pub(super) fn add(&mut self, (record, mut waiting): Gathered) {
+        let place = (record.topic.clone(), record.partition);
+        let number = *self.numbers.entry(place).or_insert(self.lines.len());
+        if number == self.lines.len() {
+            self.lines.push(Line::default());
+        }
+        waiting.line = number;
+        self.lines[number].waiting.push_back((record, waiting));
+    }
+
+    /// Gives `send` the records of all partitions that owe no answer, in order, and says whether it
+    /// took any. A record that it gives back stays the first of its line, and ends this.
+    pub(super) fn hand_over(&mut self, mut send: impl FnMut(Gathered) -> Handed) -> bool {
+        let mut any = false;
+        for line in self.lines.iter_mut().filter(|line| line.unanswered == 0) {
+            while let Some(first) = line.waiting.pop_front() {
+                match send(first) {
+                    Handed::Over => line.unanswered += 1,
+                    Handed::Refused => {}
+                    Handed::Back(record) => {
+                        line.waiting.push_front(record);
+                        return any;
+                    }
+                }
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// A record of a line was answered.
+    pub(super) fn answered(&mut self, line: usize) {
+        if let Some(line) = self.lines.get_mut(line) {
+            line.unanswered -= 1;
+        }
+    }
+}
+
+/// What became of a record.
+pub(super) enum Handed {
+    /// librdkafka has it, and will answer.
+    Over,
+    /// It was refused, and whoever waits for it was told.
+    Refused,
+    /// There is no room for it now.
+    Back(Gathered),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::gathered;
+    use super::*;
+
+    /// The partitions and values of what is handed over now.
+    fn handed(lines: &mut Lines, room: usize) -> Vec<(i32, u8)> {
+        let mut taken = Vec::new();
+        lines.hand_over(|(record, waiting)| {
+            if taken.len() == room {
+                return Handed::Back((record, waiting));
+            }
+            taken.push((record.partition, record.value.unwrap()[0]));
+            Handed::Over
+        });
+        taken
+    }
+
+    #[test]
+    fn a_partition_takes_one_hand_over_and_the_next_when_all_of_it_is_answered() {
+        let mut lines = Lines::default();
+        for n in 1..=3 {
+            lines.add(gathered(7, n));
+        }
+        assert_eq!(handed(&mut lines, 9), [(7, 1), (7, 2), (7, 3)]);
+        lines.add(gathered(7, 4));
+        for n in 1..=3 {
+            lines.add(gathered(5, n));
+            assert_eq!(handed(&mut lines, 9), [(5, n)], "no other waits for it");
+            lines.answered(0);
+            lines.answered(1);
+        }
+        assert_eq!(handed(&mut lines, 9), [(7, 4)]);
+    }
+
+    #[test]
+    fn without_room_the_rest_stays_in_order() {
+        let mut lines = Lines::default();
+        for n in 1..=3 {
+            lines.add(gathered(0, n));
+        }
+        assert_eq!(handed(&mut lines, 1), [(0, 1)]);
+        lines.add(gathered(0, 4));
+        assert!(handed(&mut lines, 9).is_empty(), "one is not answered");
+        lines.answered(0);
+        assert_eq!(handed(&mut lines, 9), [(0, 2), (0, 3), (0, 4)]);
+    }
+
+    #[test]
+    fn what_was_refused_is_not_waited_for() {
+        let mut lines = Lines::default();
+        lines.add(gathered(0, 1));
+        assert!(lines.hand_over(|_| Handed::Refused));
+        assert!(!lines.hand_over(|_| Handed::Refused), "there is none");
+        lines.add(gathered(0, 2));
+        assert_eq!(handed(&mut lines, 9), [(0, 2)]);
+        lines.answered(NO_LINE);
+    }
+}
