@@ -11,6 +11,7 @@ mod context;
 mod convert;
 mod ends;
 mod entrance;
+mod flush;
 mod oauth;
 mod producer;
 pub mod settings;

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, NoCustomPartitioner, ProducerContext};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::{Notify, oneshot};
 
@@ -27,6 +27,7 @@ use self::lines::{Handed, Lines, NO_LINE};
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
+use super::flush::{HAND_OVER, send_now};
 use super::settings::Settings;
 use crate::error::ProduceError;
 use crate::port::{Answers, Outgoing, Producer};
@@ -36,9 +37,6 @@ const LINGER_AFTER_DROP: Duration = Duration::from_secs(30);
 
 /// How often the serving thread looks whether it should end.
 const SERVE: Duration = Duration::from_millis(100);
-
-/// How long librdkafka waits for the rest of what is handed over in one go.
-const HAND_OVER: Duration = Duration::from_millis(1);
 
 /// How often a gathering producer looks for answers, and whether to hand over; as often as it lingers
 /// where that is shorter.
@@ -222,7 +220,11 @@ impl Served {
                 self.producer.poll(Duration::ZERO);
                 continue;
             }
-            gathering.pause(tick);
+            if self.deliveries.lines().owed() == 0 {
+                gathering.pause(tick);
+            } else {
+                send_now(self.producer.client(), tick);
+            }
             self.take_answers();
             let closed = self.deliveries.closed.load(Ordering::Acquire);
             if gathering.take_due(&mut batch, closed) && self.hand_over(&mut batch) {
@@ -250,15 +252,16 @@ impl Served {
             lines.add(gathered);
         }
         lines.hand_over(|(outgoing, waiting)| {
+            let bytes = waiting.bytes;
             let sent = self
                 .producer
                 .send(Parts::of(&outgoing).record(&outgoing, waiting))
                 .map_err(|(error, refused)| (error, refused.delivery_opaque));
             let Err((error, waiting)) = sent else {
                 // Its callback runs on this thread, later.
-                return Handed::Over;
+                return Handed::Over(bytes);
             };
-            let error = produce_error(&error, &outgoing.topic, waiting.bytes);
+            let error = produce_error(&error, &outgoing.topic, bytes);
             if matches!(error, ProduceError::QueueFull) {
                 // What is outstanding is bounded by the callers: it waits for room, in order.
                 return Handed::Back((outgoing, waiting));
@@ -346,7 +349,6 @@ impl Producer for KafkaProducer {
 mod tests {
     use rdkafka::ClientConfig;
     use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
-    use rdkafka::producer::Producer as _;
 
     use super::*;
     use crate::error::ErrorClass;

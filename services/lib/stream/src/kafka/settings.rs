@@ -9,6 +9,7 @@ use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::flush::HAND_OVER;
 use crate::port::{GroupOptions, Reset};
 
 /// Largest record a client may send: the largest topic setting in use (`dead-letters`, 2 MiB)
@@ -17,14 +18,10 @@ const LARGEST_RECORD_BYTES: usize = 2_300_000;
 
 /// Largest batch: below the smallest `max.message.bytes` in use (1 MiB), because a broker applies
 /// that limit to batches.
-const BATCH_BYTES: usize = 512 * 1024;
+pub(super) const BATCH_BYTES: usize = 512 * 1024;
 
 /// How long a transaction may stay open before the broker aborts it.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long librdkafka waits for the rest of a transaction's records of a partition. Without it the
-/// first record goes alone, and the others' thread spins until it is answered: see `producer/lines.rs`.
-const TRANSACTION_LINGER: Duration = Duration::from_millis(1);
 
 /// librdkafka keys that `extra` may set: tuning and networking only, nothing that a promise of
 /// the port stands on.
@@ -330,7 +327,7 @@ impl Settings {
 
     /// The configuration of a transactional producer.
     pub(super) fn transactional_config(&self, base: &ClientConfig, id: &str) -> ClientConfig {
-        let mut config = self.producer_config(base, TRANSACTION_LINGER);
+        let mut config = self.producer_config(base, HAND_OVER);
         config
             .set("transactional.id", id)
             .set(

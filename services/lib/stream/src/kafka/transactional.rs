@@ -1,11 +1,10 @@
 //! The transactional producer: a thread runs whole transactions, one at a time.
 //!
 //! librdkafka's transaction calls block, so they have a thread of their own; a second thread serves
-//! delivery callbacks, so that the first can wait for a count and never calls `flush` while records
-//! are outstanding, which costs 100 ms each time.
+//! delivery callbacks while the first waits until all records are answered.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -20,6 +19,7 @@ use tokio::sync::oneshot;
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, commit_list};
+use super::flush::send_now;
 use super::oauth::NoToken;
 use super::settings::{Settings, TRANSACTION_TIMEOUT};
 use crate::error::TransactionError;
@@ -29,6 +29,8 @@ use crate::port::{Commit, GroupMetadata, Outgoing, TransactionalProducer};
 const CALL: Duration = TRANSACTION_TIMEOUT;
 /// How long to leave a full queue alone.
 const ROOM: Duration = Duration::from_millis(10);
+/// How often to look whether a record has failed while others are not answered.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the callbacks of the running transaction have said so far.
 #[derive(Default)]
@@ -40,7 +42,6 @@ struct Tally {
 #[derive(Default)]
 struct Deliveries {
     tally: Mutex<Tally>,
-    changed: Condvar,
 }
 
 impl Deliveries {
@@ -69,9 +70,6 @@ impl ProducerContext<NoCustomPartitioner> for Context {
         tally.outstanding = tally.outstanding.saturating_sub(1);
         if let Err((error, _)) = result {
             tally.failed.get_or_insert_with(|| error.clone());
-        }
-        if tally.outstanding == 0 {
-            self.0.changed.notify_all();
         }
     }
 }
@@ -152,6 +150,17 @@ impl TransactionalProducer for KafkaTransactional {
     }
 }
 
+/// A producer whose transaction was open for longer than Kafka allows is fenced by Kafka itself: whether
+/// somebody else has its id is seen when the next one takes it.
+fn unless_outlived(error: TransactionError, open: Duration) -> TransactionError {
+    match error {
+        TransactionError::Fenced { reason, .. } if open >= TRANSACTION_TIMEOUT => {
+            TransactionError::Lost(format!("Kafka ended it after {open:.1?}: {reason}"))
+        }
+        other => other,
+    }
+}
+
 struct Worker {
     producer: Kept<ThreadedProducer<Context>>,
     deliveries: Arc<Deliveries>,
@@ -186,7 +195,10 @@ impl Worker {
             } = transaction;
             // A partition's records in one go make one request, and its order stays.
             records.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-            let result = self.run(&records, &offsets, &group);
+            let began = Instant::now();
+            let result = self
+                .run(&records, &offsets, &group)
+                .map_err(|error| unless_outlived(error, began.elapsed()));
             // A caller that went away learns of a fence with its next transaction.
             drop(answer.send(result));
         }
@@ -241,37 +253,35 @@ impl Worker {
     /// Waits until the queue has given some of its records away; false when that is over, one of them
     /// has failed, or there is none, `unsent` of all not being in it yet.
     fn await_room(&self, unsent: usize, until: Instant) -> bool {
-        let tally = self.deliveries.tally();
-        let before = tally.outstanding;
-        if before <= unsent || tally.failed.is_some() || Instant::now() >= until {
+        let outstanding = {
+            let tally = self.deliveries.tally();
+            tally.outstanding
+        };
+        if outstanding <= unsent || Instant::now() >= until {
             return false;
         }
-        let (tally, _) = self
-            .deliveries
-            .changed
-            .wait_timeout_while(tally, ROOM, |tally| {
-                tally.outstanding == before && tally.failed.is_none()
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        tally.failed.is_none()
+        send_now(self.producer.client(), ROOM);
+        self.deliveries.tally().failed.is_none()
     }
 
     fn await_deliveries(&self) -> Result<(), KafkaError> {
         let until = Instant::now() + CALL;
-        let mut tally = self.deliveries.tally();
-        while tally.outstanding > 0 && tally.failed.is_none() {
+        loop {
+            {
+                let tally = self.deliveries.tally();
+                if let Some(error) = &tally.failed {
+                    return Err(error.clone());
+                }
+                if tally.outstanding == 0 {
+                    return Ok(());
+                }
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             }
-            tally = self
-                .deliveries
-                .changed
-                .wait_timeout(tally, left.min(Duration::from_millis(100)))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            send_now(self.producer.client(), left.min(LOOK));
         }
-        tally.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Commits. A call that timed out is made again: the coordinator may have the answer.
@@ -335,5 +345,28 @@ impl Worker {
             }
             _ => TransactionError::Aborted(reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_transaction_within_its_time_is_fenced_by_somebody_else() {
+        let fenced = || TransactionError::Fenced {
+            id: "bongsu.fanout.bulk.0".to_owned(),
+            reason: "there is a newer producer".to_owned(),
+        };
+        let short = TRANSACTION_TIMEOUT - Duration::from_millis(1);
+        assert!(matches!(
+            unless_outlived(fenced(), short),
+            TransactionError::Fenced { .. }
+        ));
+        let long = unless_outlived(fenced(), TRANSACTION_TIMEOUT);
+        assert!(
+            matches!(&long, TransactionError::Lost(reason) if reason.contains("newer producer")),
+            "{long}"
+        );
     }
 }

@@ -4,12 +4,14 @@
 //! While more is due, librdkafka does not sleep: its thread asks over and over whether it may send, and
 //! burns a processor until Kafka answers. Several processes on few processors then starve the very
 //! broker they wait for (`docs/benchmarks/walk.md`). So a partition is handed nothing more while it has
-//! not answered all of the hand-over before: nothing would be sent in any case.
+//! not answered all of the hand-over before: nothing would be sent in any case. And what it is handed
+//! goes in one request: it fits into one, and is sent when all of it is there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Gathered;
+use crate::kafka::settings::BATCH_BYTES;
 
 /// The line of a record that is not in any.
 pub(super) const NO_LINE: usize = usize::MAX;
@@ -19,6 +21,8 @@ pub(super) const NO_LINE: usize = usize::MAX;
 pub(super) struct Lines {
     numbers: HashMap<(Arc<str>, i32), usize>,
     lines: Vec<Line>,
+    /// Records in librdkafka's hands.
+    owed: usize,
 }
 
 #[derive(Default)]
@@ -44,9 +48,14 @@ impl Lines {
     pub(super) fn hand_over(&mut self, mut send: impl FnMut(Gathered) -> Handed) -> bool {
         let mut any = false;
         for line in self.lines.iter_mut().filter(|line| line.unanswered == 0) {
+            let mut bytes = 0;
             while let Some(first) = line.waiting.pop_front() {
                 match send(first) {
-                    Handed::Over => line.unanswered += 1,
+                    Handed::Over(size) => {
+                        line.unanswered += 1;
+                        self.owed += 1;
+                        bytes += size;
+                    }
                     Handed::Refused => {}
                     Handed::Back(record) => {
                         line.waiting.push_front(record);
@@ -54,6 +63,10 @@ impl Lines {
                     }
                 }
                 any = true;
+                // The next may be as large as a record can be.
+                if bytes >= BATCH_BYTES / 2 {
+                    break;
+                }
             }
         }
         any
@@ -63,14 +76,20 @@ impl Lines {
     pub(super) fn answered(&mut self, line: usize) {
         if let Some(line) = self.lines.get_mut(line) {
             line.unanswered -= 1;
+            self.owed -= 1;
         }
+    }
+
+    /// Records that librdkafka has to answer.
+    pub(super) const fn owed(&self) -> usize {
+        self.owed
     }
 }
 
 /// What became of a record.
 pub(super) enum Handed {
-    /// librdkafka has it, and will answer.
-    Over,
+    /// librdkafka has it, and will answer; its bytes.
+    Over(usize),
     /// It was refused, and whoever waits for it was told.
     Refused,
     /// There is no room for it now.
@@ -90,7 +109,7 @@ mod tests {
                 return Handed::Back((record, waiting));
             }
             taken.push((record.partition, record.value.unwrap()[0]));
-            Handed::Over
+            Handed::Over(waiting.bytes)
         });
         taken
     }
@@ -110,6 +129,21 @@ mod tests {
             lines.answered(1);
         }
         assert_eq!(handed(&mut lines, 9), [(7, 4)]);
+    }
+
+    #[test]
+    fn a_hand_over_fits_into_one_request() {
+        let mut lines = Lines::default();
+        for n in 1..=3 {
+            let (record, mut waiting) = gathered(0, n);
+            waiting.bytes = BATCH_BYTES / 4;
+            lines.add((record, waiting));
+        }
+        assert_eq!(handed(&mut lines, 9), [(0, 1), (0, 2)]);
+        lines.answered(0);
+        lines.answered(0);
+        assert_eq!(handed(&mut lines, 9), [(0, 3)]);
+        assert_eq!(lines.owed(), 1);
     }
 
     #[test]
