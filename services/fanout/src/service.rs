@@ -20,6 +20,9 @@ use crate::metrics::FanoutMetrics;
 use crate::rebuild::Rebuild;
 use crate::transactions::run_jobs;
 
+/// How long Kafka is left alone that takes no new producer.
+const ANEW: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What fanout works with.
 #[derive(Clone)]
 pub struct Resources {
@@ -154,7 +157,32 @@ impl Classes {
                 // Whoever comes next reads on where the group's offsets are.
                 return Ok(());
             }
-            begun = self.begin(class).await?;
+            begun = match self.begin_anew(class, &shutdown).await? {
+                Some(begun) => begun,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    /// Begins as soon as Kafka takes another producer: it was not well just now. None at shutdown.
+    async fn begin_anew(
+        &self,
+        class: Class,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Begun>, FanoutError> {
+        loop {
+            let reason = match self.begin(class).await {
+                Err(FanoutError::Transaction(
+                    TransactionError::Aborted(reason) | TransactionError::Lost(reason),
+                )) => reason,
+                begun => return begun.map(Some),
+            };
+            tracing::warn!(%class, reason, "Kafka takes no new producer yet");
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(None),
+                () = tokio::time::sleep(ANEW) => {}
+            }
         }
     }
 
