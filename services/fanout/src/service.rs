@@ -170,14 +170,27 @@ impl Classes {
         class: Class,
         shutdown: &Shutdown,
     ) -> Result<Option<Begun>, FanoutError> {
+        let health = match class {
+            Class::Transactional => "fanout of transactional",
+            Class::Bulk => "fanout of bulk",
+        };
         loop {
-            let reason = match self.begin(class).await {
+            let begun = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(None),
+                begun = self.begin(class) => begun,
+            };
+            let reason = match begun {
                 Err(FanoutError::Transaction(
                     TransactionError::Aborted(reason) | TransactionError::Lost(reason),
                 )) => reason,
-                begun => return begun.map(Some),
+                begun => {
+                    self.resources.health.set(health, Ok(()));
+                    return begun.map(Some);
+                }
             };
             tracing::warn!(%class, reason, "Kafka takes no new producer yet");
+            self.resources.health.set(health, Err(reason));
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return Ok(None),

@@ -27,8 +27,8 @@ use self::lines::{Handed, Lines, NO_LINE};
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, produce_error, size};
-use super::flush::{HAND_OVER, send_now};
-use super::settings::Settings;
+use super::flush::{HAND_OVER, Room, send_now};
+use super::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::error::ProduceError;
 use crate::port::{Answers, Outgoing, Producer};
 
@@ -63,6 +63,7 @@ pub(super) struct Waiting {
     waiter: Waiter,
     topic: Arc<str>,
     bytes: usize,
+    since: Instant,
     /// Its line in [`Lines`].
     line: usize,
 }
@@ -113,6 +114,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             topic,
             bytes,
             line,
+            ..
         } = *waiting;
         let outcome = match result {
             Ok(message) => Ok(message.offset()),
@@ -142,7 +144,9 @@ impl KafkaProducer {
         let deliveries = Arc::new(Deliveries::default());
         let gathers = !linger.is_zero();
         let inside = if gathers { HAND_OVER } else { linger };
-        let recipe = base.with(settings.producer_config(&base.config, inside));
+        let config = settings.producer_config(&base.config, inside);
+        let room = Room::of(&config);
+        let recipe = base.with(config);
         let producer: Kept<BaseProducer<Context>> = recipe
             .make(Context(deliveries.clone()))
             .map_err(|e| ProduceError::Client(e.to_string()))?;
@@ -151,6 +155,7 @@ impl KafkaProducer {
         let served = Served {
             producer: producer.clone(),
             deliveries: deliveries.clone(),
+            room,
         };
         let gathered = gathering.clone();
         std::thread::Builder::new()
@@ -176,6 +181,7 @@ impl KafkaProducer {
             waiter,
             topic: record.topic.clone(),
             bytes,
+            since: Instant::now(),
             line: NO_LINE,
         });
         self.deliveries.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -197,6 +203,7 @@ impl KafkaProducer {
 struct Served {
     producer: Arc<Kept<BaseProducer<Context>>>,
     deliveries: Arc<Deliveries>,
+    room: Room,
 }
 
 impl Served {
@@ -212,6 +219,7 @@ impl Served {
     fn gather(&self, gathering: &Gathering, tick: Duration) {
         let mut closed_at = None;
         let mut batch = Vec::new();
+        let mut handed_over = Instant::now();
         while !self.is_over(&mut closed_at) {
             if self.deliveries.outstanding.load(Ordering::Acquire) == 0 {
                 // Nothing to hand over, nothing to wait for: until the first record, or for what
@@ -220,26 +228,31 @@ impl Served {
                 self.producer.poll(Duration::ZERO);
                 continue;
             }
-            if self.deliveries.lines().owed() == 0 {
-                gathering.pause(tick);
-            } else {
+            // Later than that librdkafka has sent it in any case.
+            if self.deliveries.lines().owed() > 0 && handed_over.elapsed() <= HAND_OVER {
                 send_now(self.producer.client(), tick);
+            } else {
+                gathering.pause(tick);
             }
             self.take_answers();
             let closed = self.deliveries.closed.load(Ordering::Acquire);
             if gathering.take_due(&mut batch, closed) && self.hand_over(&mut batch) {
                 gathering.handed_over();
+                handed_over = Instant::now();
             }
+        }
+        for (_, waiting) in self.deliveries.lines().take_older(Instant::now()) {
+            waiting.waiter.tell(Err(ProduceError::Closed));
         }
     }
 
     /// Runs the callbacks that are due, without waiting for more.
     fn take_answers(&self) {
         loop {
-            let before = self.deliveries.outstanding.load(Ordering::Acquire);
+            let before = self.deliveries.lines().owed();
             self.producer.poll(Duration::ZERO);
             // A poll without a deadline takes one event, which may be of many records.
-            if self.deliveries.outstanding.load(Ordering::Acquire) >= before {
+            if self.deliveries.lines().owed() >= before {
                 return;
             }
         }
@@ -251,7 +264,16 @@ impl Served {
         for gathered in batch.drain(..) {
             lines.add(gathered);
         }
-        lines.hand_over(|(outgoing, waiting)| {
+        if let Some(then) = Instant::now().checked_sub(MESSAGE_TIMEOUT) {
+            for (record, waiting) in lines.take_older(then) {
+                waiting.waiter.tell(Err(ProduceError::NotAcknowledged {
+                    topic: record.topic.to_string(),
+                    reason: "what was sent before it was not answered in time".to_owned(),
+                }));
+                self.deliveries.settled();
+            }
+        }
+        lines.hand_over(self.room, |(outgoing, waiting)| {
             let bytes = waiting.bytes;
             let sent = self
                 .producer
@@ -259,7 +281,7 @@ impl Served {
                 .map_err(|(error, refused)| (error, refused.delivery_opaque));
             let Err((error, waiting)) = sent else {
                 // Its callback runs on this thread, later.
-                return Handed::Over(bytes);
+                return Handed::Over;
             };
             let error = produce_error(&error, &outgoing.topic, bytes);
             if matches!(error, ProduceError::QueueFull) {
@@ -374,6 +396,7 @@ mod tests {
             waiter: Waiter::Many(0, Arc::default()),
             topic: record.topic.clone(),
             bytes: 0,
+            since: Instant::now(),
             line: NO_LINE,
         };
         (record, Box::new(waiting))

@@ -18,10 +18,13 @@ const LARGEST_RECORD_BYTES: usize = 2_300_000;
 
 /// Largest batch: below the smallest `max.message.bytes` in use (1 MiB), because a broker applies
 /// that limit to batches.
-pub(super) const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 
 /// How long a transaction may stay open before the broker aborts it.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a record may wait for its answer.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// librdkafka keys that `extra` may set: tuning and networking only, nothing that a promise of
 /// the port stands on.
@@ -319,7 +322,10 @@ impl Settings {
             .set("message.max.bytes", LARGEST_RECORD_BYTES.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "16384")
-            .set("message.timeout.ms", "300000")
+            .set(
+                "message.timeout.ms",
+                MESSAGE_TIMEOUT.as_millis().to_string(),
+            )
             // A record for a topic that is not there is refused after this long.
             .set("topic.metadata.propagation.max.ms", "5000");
         self.with_extra(config, &["fetch.", "queued."])

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::client::{Kept, Recipe};
 use super::context::{log_error, log_line};
 use super::convert::{Parts, commit_list};
-use super::flush::send_now;
+use super::flush::{Room, send_now};
 use super::oauth::NoToken;
 use super::settings::{Settings, TRANSACTION_TIMEOUT};
 use crate::error::TransactionError;
@@ -150,32 +150,36 @@ impl TransactionalProducer for KafkaTransactional {
     }
 }
 
-/// A producer whose transaction was open for longer than Kafka allows is fenced by Kafka itself: whether
-/// somebody else has its id is seen when the next one takes it.
+/// A producer whose transaction was open for longer than Kafka allows is fenced by Kafka itself. If
+/// somebody else has taken its id meanwhile, the producer that comes next takes it back: the two end each
+/// other, as two that are restarted do, and nothing is written twice.
 fn unless_outlived(error: TransactionError, open: Duration) -> TransactionError {
-    match error {
-        TransactionError::Fenced { reason, .. } if open >= TRANSACTION_TIMEOUT => {
-            TransactionError::Lost(format!("Kafka ended it after {open:.1?}: {reason}"))
-        }
-        other => other,
+    if let TransactionError::Fenced { reason, .. } = &error
+        && open >= TRANSACTION_TIMEOUT
+    {
+        return TransactionError::Lost(format!("Kafka ended it after {open:.1?}: {reason}"));
     }
+    error
 }
 
 struct Worker {
     producer: Kept<ThreadedProducer<Context>>,
     deliveries: Arc<Deliveries>,
+    room: Room,
     id: String,
 }
 
 impl Worker {
     fn start(recipe: &Recipe, id: String) -> Result<Self, TransactionError> {
         let deliveries = Arc::new(Deliveries::default());
+        let room = Room::of(&recipe.config);
         let producer = recipe
             .make(Context(deliveries.clone()))
             .map_err(|e| TransactionError::Fatal(e.to_string()))?;
         let worker = Self {
             producer,
             deliveries,
+            room,
             id,
         };
         worker
@@ -193,7 +197,7 @@ impl Worker {
                 group,
                 answer,
             } = transaction;
-            // A partition's records in one go make one request, and its order stays.
+            // Each partition's together, in their order.
             records.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
             let began = Instant::now();
             let result = self
@@ -225,23 +229,22 @@ impl Worker {
         offsets: &[Commit],
         group: &ConsumerGroupMetadata,
     ) -> Result<(), KafkaError> {
-        *self.deliveries.tally() = Tally {
-            outstanding: records.len(),
-            failed: None,
-        };
+        *self.deliveries.tally() = Tally::default();
         let until = Instant::now() + CALL;
-        for (sent, record) in records.iter().enumerate() {
-            let parts = Parts::of(record);
-            while let Err((error, _)) = self.producer.send(parts.record(record, ())) {
-                let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-                let unsent = records.len() - sent;
-                if !full || !self.await_room(unsent, until) {
-                    self.deliveries.tally().outstanding -= unsent;
-                    return Err(error);
+        let same = |a: &Outgoing, b: &Outgoing| a.partition == b.partition && a.topic == b.topic;
+        let mut left: Vec<&[Outgoing]> = records.chunk_by(same).collect();
+        while !left.is_empty() {
+            // One request for each partition, and the next when they are answered.
+            for records in &mut left {
+                let (now, later) = records.split_at(self.room.fits(records.iter()));
+                for record in now {
+                    self.queue(record, until)?;
                 }
+                *records = later;
             }
+            self.await_deliveries()?;
+            left.retain(|records| !records.is_empty());
         }
-        self.await_deliveries()?;
         if !offsets.is_empty() {
             let list = commit_list(offsets)?;
             self.producer
@@ -250,14 +253,27 @@ impl Worker {
         self.commit()
     }
 
-    /// Waits until the queue has given some of its records away; false when that is over, one of them
-    /// has failed, or there is none, `unsent` of all not being in it yet.
-    fn await_room(&self, unsent: usize, until: Instant) -> bool {
-        let outstanding = {
-            let tally = self.deliveries.tally();
-            tally.outstanding
-        };
-        if outstanding <= unsent || Instant::now() >= until {
+    /// Gives librdkafka a record, which may have to wait for room.
+    fn queue(&self, record: &Outgoing, until: Instant) -> Result<(), KafkaError> {
+        let parts = Parts::of(record);
+        loop {
+            self.deliveries.tally().outstanding += 1;
+            let Err((error, _)) = self.producer.send(parts.record(record, ())) else {
+                return Ok(());
+            };
+            self.deliveries.tally().outstanding -= 1;
+            let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+            if !full || !self.await_room(until) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits until the queue may have given some of its records away; false when that is over, one of
+    /// them has failed, or there is none.
+    fn await_room(&self, until: Instant) -> bool {
+        let empty = self.deliveries.tally().outstanding == 0;
+        if empty || Instant::now() >= until {
             return false;
         }
         send_now(self.producer.client(), ROOM);

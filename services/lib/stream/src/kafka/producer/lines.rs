@@ -5,13 +5,14 @@
 //! burns a processor until Kafka answers. Several processes on few processors then starve the very
 //! broker they wait for (`docs/benchmarks/walk.md`). So a partition is handed nothing more while it has
 //! not answered all of the hand-over before: nothing would be sent in any case. And what it is handed
-//! goes in one request: it fits into one, and is sent when all of it is there.
+//! goes in one request: it fits into one ([`Room`]), and is sent when all of it is there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Gathered;
-use crate::kafka::settings::BATCH_BYTES;
+use crate::kafka::flush::Room;
 
 /// The line of a record that is not in any.
 pub(super) const NO_LINE: usize = usize::MAX;
@@ -43,18 +44,25 @@ impl Lines {
         self.lines[number].waiting.push_back((record, waiting));
     }
 
-    /// Gives `send` the records of all partitions that owe no answer, in order, and says whether it
-    /// took any. A record that it gives back stays the first of its line, and ends this.
-    pub(super) fn hand_over(&mut self, mut send: impl FnMut(Gathered) -> Handed) -> bool {
+    /// Gives `send` the records of all partitions that owe no answer, in order, as many as have room in
+    /// a request, and says whether it took any. A record that it gives back stays the first of its
+    /// line, and ends this.
+    pub(super) fn hand_over(
+        &mut self,
+        room: Room,
+        mut send: impl FnMut(Gathered) -> Handed,
+    ) -> bool {
         let mut any = false;
         for line in self.lines.iter_mut().filter(|line| line.unanswered == 0) {
-            let mut bytes = 0;
-            while let Some(first) = line.waiting.pop_front() {
+            let fits = room.fits(line.waiting.iter().map(|(record, _)| record));
+            for _ in 0..fits {
+                let Some(first) = line.waiting.pop_front() else {
+                    break;
+                };
                 match send(first) {
-                    Handed::Over(size) => {
+                    Handed::Over => {
                         line.unanswered += 1;
                         self.owed += 1;
-                        bytes += size;
                     }
                     Handed::Refused => {}
                     Handed::Back(record) => {
@@ -63,13 +71,21 @@ impl Lines {
                     }
                 }
                 any = true;
-                // The next may be as large as a record can be.
-                if bytes >= BATCH_BYTES / 2 {
-                    break;
-                }
             }
         }
         any
+    }
+
+    /// Takes out what has waited since before `then`, in the order of its partition.
+    pub(super) fn take_older(&mut self, then: Instant) -> Vec<Gathered> {
+        let mut old = Vec::new();
+        for line in &mut self.lines {
+            let is_old = |(_, waiting): &Gathered| waiting.since < then;
+            while let Some(first) = line.waiting.pop_front_if(|first| is_old(first)) {
+                old.push(first);
+            }
+        }
+        old
     }
 
     /// A record of a line was answered.
@@ -88,8 +104,8 @@ impl Lines {
 
 /// What became of a record.
 pub(super) enum Handed {
-    /// librdkafka has it, and will answer; its bytes.
-    Over(usize),
+    /// librdkafka has it, and will answer.
+    Over,
     /// It was refused, and whoever waits for it was told.
     Refused,
     /// There is no room for it now.
@@ -101,15 +117,20 @@ mod tests {
     use super::super::tests::gathered;
     use super::*;
 
-    /// The partitions and values of what is handed over now.
-    fn handed(lines: &mut Lines, room: usize) -> Vec<(i32, u8)> {
+    const ROOM: Room = Room {
+        records: 3,
+        bytes: 1_000_000,
+    };
+
+    /// The partitions and values of what is handed over now, the queue taking `most`.
+    fn handed(lines: &mut Lines, most: usize) -> Vec<(i32, u8)> {
         let mut taken = Vec::new();
-        lines.hand_over(|(record, waiting)| {
-            if taken.len() == room {
+        lines.hand_over(ROOM, |(record, waiting)| {
+            if taken.len() == most {
                 return Handed::Back((record, waiting));
             }
             taken.push((record.partition, record.value.unwrap()[0]));
-            Handed::Over(waiting.bytes)
+            Handed::Over
         });
         taken
     }
@@ -134,16 +155,34 @@ mod tests {
     #[test]
     fn a_hand_over_fits_into_one_request() {
         let mut lines = Lines::default();
-        for n in 1..=3 {
-            let (record, mut waiting) = gathered(0, n);
-            waiting.bytes = BATCH_BYTES / 4;
-            lines.add((record, waiting));
+        for n in 1..=4 {
+            lines.add(gathered(0, n));
         }
-        assert_eq!(handed(&mut lines, 9), [(0, 1), (0, 2)]);
-        lines.answered(0);
-        lines.answered(0);
-        assert_eq!(handed(&mut lines, 9), [(0, 3)]);
+        assert_eq!(handed(&mut lines, 9), [(0, 1), (0, 2), (0, 3)]);
+        assert_eq!(lines.owed(), 3);
+        for _ in 0..3 {
+            assert!(handed(&mut lines, 9).is_empty());
+            lines.answered(0);
+        }
+        assert_eq!(handed(&mut lines, 9), [(0, 4)]);
         assert_eq!(lines.owed(), 1);
+    }
+
+    #[test]
+    fn what_is_too_old_is_given_out_in_order() {
+        let mut lines = Lines::default();
+        for n in 1..=3 {
+            lines.add(gathered(0, n));
+        }
+        let then = Instant::now();
+        lines.add(gathered(0, 4));
+        let old = lines.take_older(then);
+        let values: Vec<u8> = old
+            .iter()
+            .map(|(record, _)| record.value.as_ref().unwrap()[0])
+            .collect();
+        assert_eq!(values, [1, 2, 3]);
+        assert_eq!(handed(&mut lines, 9), [(0, 4)]);
     }
 
     #[test]
@@ -163,8 +202,8 @@ mod tests {
     fn what_was_refused_is_not_waited_for() {
         let mut lines = Lines::default();
         lines.add(gathered(0, 1));
-        assert!(lines.hand_over(|_| Handed::Refused));
-        assert!(!lines.hand_over(|_| Handed::Refused), "there is none");
+        assert!(lines.hand_over(ROOM, |_| Handed::Refused));
+        assert!(!lines.hand_over(ROOM, |_| Handed::Refused), "there is none");
         lines.add(gathered(0, 2));
         assert_eq!(handed(&mut lines, 9), [(0, 2)]);
         lines.answered(NO_LINE);
