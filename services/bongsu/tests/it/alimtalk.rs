@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::dev::Dev;
 
-const SOON: Duration = Duration::from_secs(30);
+/// These come first, while a cold broker and two whole pipelines share two cores: Kafka may answer
+/// nothing for half a minute, and every lease, session and transaction begins anew.
+const SOON: Duration = Duration::from_secs(120);
 
 async fn get(url: String) -> Option<Value> {
     let answer = reqwest::get(url).await.ok()?;

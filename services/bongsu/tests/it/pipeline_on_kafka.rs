@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::dev::{Dev, bongsu, drain, prefixed, refusal, text};
 
-const SOON: Duration = Duration::from_secs(30);
+/// A cold broker on two cores that others share may answer nothing for half a minute.
+const SOON: Duration = Duration::from_secs(120);
 
 fn event(id: &str, sender: &str, url: &str, seq: usize) -> Value {
     json!({

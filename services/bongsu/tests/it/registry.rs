@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 
 use crate::dev::{Dev, prefixed, refusal};
 
-const SOON: Duration = Duration::from_secs(30);
+/// A cold broker on two cores that others share may answer nothing for half a minute.
+const SOON: Duration = Duration::from_secs(120);
 
 /// Ids by subject and schema.
 type Held = Arc<Mutex<(HashMap<(String, String), i32>, Vec<String>)>>;

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::dev::{Dev, prefixed, refusal, text};
 
-const SOON: Duration = Duration::from_secs(30);
+/// A cold broker on two cores that others share may answer nothing for half a minute.
+const SOON: Duration = Duration::from_secs(120);
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
