@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bongsu_testkit::wait_until;
@@ -57,7 +58,13 @@ pub(crate) struct Dev {
     pub(crate) webhook: String,
     pub(crate) apns: String,
     pub(crate) alimtalk: String,
+    /// Held while it runs on Kafka.
+    alone: Option<MutexGuard<'static, ()>>,
 }
+
+/// One whole pipeline on Kafka at a time: two that start on a cold broker, every channel of them, can
+/// starve it on two cores.
+static ON_KAFKA: Mutex<()> = Mutex::new(());
 
 impl Dev {
     pub(crate) fn start(bootstrap: &str, prefix: &str) -> Self {
@@ -72,7 +79,10 @@ impl Dev {
         let mut command = bongsu(&["dev", "--bootstrap", bootstrap, "--port", "0"]);
         command.env("BONGSU__TOPICS__PREFIX", prefix);
         change(&mut command);
-        Self::spawn(command)
+        let alone = ON_KAFKA.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dev = Self::spawn(command);
+        dev.alone = Some(alone);
+        dev
     }
 
     /// On the local log.
@@ -106,6 +116,7 @@ impl Dev {
             webhook,
             apns,
             alimtalk,
+            alone: None,
         }
     }
 
