@@ -5,14 +5,12 @@ use std::time::Duration;
 use bongsu_testkit::{Names, TestKafka, wait_for};
 use serde_json::{Value, json};
 
-use crate::dev::Dev;
+use crate::dev::{Dev, http};
 
-/// These come first, while a cold broker and two whole pipelines share two cores: Kafka may answer
-/// nothing for half a minute, and every lease, session and transaction begins anew.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
 
 async fn get(url: String) -> Option<Value> {
-    let answer = reqwest::get(url).await.ok()?;
+    let answer = http().get(url).send().await.ok()?;
     if answer.status().is_success() {
         answer.json().await.ok()
     } else {
@@ -29,7 +27,7 @@ async fn a_report_reaches_the_status(dev: &Dev) {
         "content": {"data": {"template": "free"}, "body": "Your order is paid."},
     });
     let url = format!("{}/v1/events", dev.gateway);
-    let request = reqwest::Client::new().post(url).json(&event);
+    let request = http().post(url).json(&event);
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 202);
 
@@ -66,7 +64,7 @@ async fn a_report_reaches_the_status(dev: &Dev) {
 
 /// The dealer gives everything back but our reference.
 async fn forget_references(dev: &Dev) {
-    let client = reqwest::Client::new();
+    let client = http();
     let url = format!("{}/_sim/plan", dev.alimtalk);
     let mut plan = get(url.clone()).await.unwrap();
     plan["reports"]["forgets_reference"] = true.into();
@@ -81,7 +79,7 @@ async fn forget_references(dev: &Dev) {
 /// How many reports came to this, as the ledger counts those without our reference.
 async fn mapped(dev: &Dev) -> f64 {
     let url = format!("{}/metrics", dev.gateway);
-    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let text = http().get(url).send().await.unwrap().text().await.unwrap();
     let line = "bongsu_ledger_unmapped_reports_total{result=\"mapped\"}";
     let found = text.lines().find_map(|l| l.strip_prefix(line));
     found.map_or(0.0, |n| n.trim().parse().unwrap())

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bongsu_testkit::wait_for;
 use serde_json::{Value, json};
 
-use crate::dev::Dev;
+use crate::dev::{Dev, http};
 
 const SOON: Duration = Duration::from_secs(60);
 
 async fn get(url: String) -> Option<Value> {
-    let answer = reqwest::get(url).await.ok()?;
+    let answer = http().get(url).send().await.ok()?;
     if answer.status().is_success() {
         answer.json().await.ok()
     } else {
@@ -37,7 +37,7 @@ async fn every_way_to_write_an_address_arrives_on_the_local_log() {
         ("line", format!("U{}", "0a".repeat(16))),
     ];
     let url = format!("{}/v1/events", dev.gateway);
-    let client = reqwest::Client::new();
+    let client = http();
     for (i, (channel, address)) in addresses.iter().enumerate() {
         let event = json!({
             "id": format!("e-{i}"), "sender": "shop", "plan": {"channels": [channel]},

@@ -7,7 +7,7 @@ use bongsu_domain::partition_of;
 use bongsu_testkit::{Names, Postgres, TestKafka};
 use serde_json::Value;
 
-use crate::dev::{Dev, scripts};
+use crate::dev::{Dev, http, scripts};
 
 /// Of every client.
 const SENDER: &str = "foreign-clients";
@@ -64,7 +64,9 @@ async fn clients_on_kafka_publish_for_one_sender_in_order_and_a_careless_one_is_
     for broken in ["duplicates", "order_violations", "unnumbered"] {
         assert_eq!(seen[broken], 0, "{seen}");
     }
-    let metrics = reqwest::get(format!("{}/metrics", dev.gateway))
+    let metrics = http()
+        .get(format!("{}/metrics", dev.gateway))
+        .send()
         .await
         .unwrap()
         .text()
@@ -101,7 +103,7 @@ fn read_events(bootstrap: &str, prefix: &str) -> Vec<String> {
 /// Every event is at the simulator: as many different events as there are records.
 async fn compared(dev: &Dev, records: &[String]) -> usize {
     let url = format!("{}/_sim/requests?limit=10000", dev.webhook);
-    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let text = http().get(url).send().await.unwrap().text().await.unwrap();
     let seen: BTreeSet<String> = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["event_id"].to_string())

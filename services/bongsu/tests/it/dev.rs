@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bongsu_testkit::wait_until;
@@ -11,6 +11,20 @@ use serde_json::Value;
 
 pub(crate) fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts")
+}
+
+/// The client of all tests in a process. One of `reqwest::get`'s own reads the system's certificates
+/// each time, some 20 ms of a processor without optimisation: a test that asks again and again takes
+/// most of a processor from what it waits for.
+pub(crate) fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        // Every test has a runtime of its own, and connections do not outlive theirs.
+        let builder = reqwest::Client::builder().pool_max_idle_per_host(0);
+        builder
+            .build()
+            .expect("the settings of this client are fixed")
+    });
+    &CLIENT
 }
 
 pub(crate) fn bongsu(arguments: &[&str]) -> Command {
@@ -58,13 +72,7 @@ pub(crate) struct Dev {
     pub(crate) webhook: String,
     pub(crate) apns: String,
     pub(crate) alimtalk: String,
-    /// Held while it runs on Kafka.
-    alone: Option<MutexGuard<'static, ()>>,
 }
-
-/// One whole pipeline on Kafka at a time: two that start on a cold broker, every channel of them, can
-/// starve it on two cores.
-static ON_KAFKA: Mutex<()> = Mutex::new(());
 
 impl Dev {
     pub(crate) fn start(bootstrap: &str, prefix: &str) -> Self {
@@ -79,10 +87,7 @@ impl Dev {
         let mut command = bongsu(&["dev", "--bootstrap", bootstrap, "--port", "0"]);
         command.env("BONGSU__TOPICS__PREFIX", prefix);
         change(&mut command);
-        let alone = ON_KAFKA.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut dev = Self::spawn(command);
-        dev.alone = Some(alone);
-        dev
+        Self::spawn(command)
     }
 
     /// On the local log.
@@ -116,14 +121,13 @@ impl Dev {
             webhook,
             apns,
             alimtalk,
-            alone: None,
         }
     }
 
     /// What the webhook simulator counted.
     pub(crate) async fn report(&self) -> Value {
         let url = format!("{}/_sim/report", self.webhook);
-        reqwest::get(url).await.unwrap().json().await.unwrap()
+        http().get(url).send().await.unwrap().json().await.unwrap()
     }
 
     /// Waits until the simulator has had this many requests.

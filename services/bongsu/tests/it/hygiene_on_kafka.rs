@@ -7,7 +7,7 @@ use std::time::Duration;
 use bongsu_testkit::{Names, TestKafka, wait_until};
 use serde_json::{Map, Value, json};
 
-use crate::dev::{Dev, prefixed, text};
+use crate::dev::{Dev, http, prefixed, text};
 
 const SOON: Duration = Duration::from_secs(120);
 const DEVICES: usize = 600;
@@ -39,7 +39,7 @@ async fn plan(dev: &Dev, device: Option<&str>) {
         None => Map::new(),
         Some(what) => (0..DEVICES).map(|n| (token(n), what.into())).collect(),
     };
-    let client = reqwest::Client::new();
+    let client = http();
     let url = format!("{}/_sim/apns/plan", dev.apns);
     let request = client.put(url).json(&json!({ "devices": devices }));
     let status = request.send().await.unwrap().status();
@@ -47,7 +47,7 @@ async fn plan(dev: &Dev, device: Option<&str>) {
 }
 
 async fn get(url: String) -> Value {
-    reqwest::get(url).await.unwrap().json().await.unwrap()
+    http().get(url).send().await.unwrap().json().await.unwrap()
 }
 
 /// Deliveries of every event by outcome, as the ledger has counted them.
@@ -69,14 +69,14 @@ async fn suppressed(dev: &Dev) -> usize {
 
 async fn metric(dev: &Dev, line: &str) -> Option<f64> {
     let url = format!("{}/metrics", dev.gateway);
-    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let text = http().get(url).send().await.unwrap().text().await.unwrap();
     let found = text.lines().find(|l| l.starts_with(line))?;
     found.rsplit(' ').next()?.parse().ok()
 }
 
 async fn publish(dev: &Dev, id: &str) {
     let url = format!("{}/v1/events", dev.gateway);
-    let request = reqwest::Client::new().post(url).json(&event(id));
+    let request = http().post(url).json(&event(id));
     assert_eq!(request.send().await.unwrap().status().as_u16(), 202);
 }
 
@@ -174,7 +174,7 @@ async fn by_default_a_bad_token_is_only_suspected_and_a_person_may_hold_an_addre
     assert_eq!(suppressed(&dev).await, 0);
 
     // By hand over HTTP: held, listed, and let go.
-    let client = reqwest::Client::new();
+    let client = http();
     let path = format!("{}/v1/suppressions/webhook/default/a-17", dev.gateway);
     let refused = client.put(&path).json(&json!({})).send().await.unwrap();
     assert_eq!(refused.status().as_u16(), 400);

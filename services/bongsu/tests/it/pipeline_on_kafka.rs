@@ -8,10 +8,9 @@ use std::time::Duration;
 use bongsu_testkit::{Names, Postgres, TestKafka, wait_for, wait_until};
 use serde_json::{Value, json};
 
-use crate::dev::{Dev, bongsu, drain, prefixed, refusal, text};
+use crate::dev::{Dev, bongsu, drain, http, prefixed, refusal, text};
 
-/// A cold broker on two cores that others share may answer nothing for half a minute.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
 
 fn event(id: &str, sender: &str, url: &str, seq: usize) -> Value {
     json!({
@@ -24,13 +23,13 @@ fn event(id: &str, sender: &str, url: &str, seq: usize) -> Value {
 
 async fn post(gateway: &str, body: &Value) -> (u16, Value) {
     let url = format!("{gateway}/v1/events");
-    let request = reqwest::Client::new().post(url).json(body);
+    let request = http().post(url).json(body);
     let answer = request.send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
 async fn get(url: String) -> Option<Value> {
-    let answer = reqwest::get(url).await.ok()?;
+    let answer = http().get(url).send().await.ok()?;
     if answer.status().is_success() {
         answer.json().await.ok()
     } else {

@@ -16,15 +16,14 @@ use bongsu_runtime::tasks::detach;
 use bongsu_schemas::codec::{AvroRecord, Framing};
 use bongsu_schemas::{Codec, NotificationEvent};
 use bongsu_stream::kafka::{KafkaCluster, Settings};
-use bongsu_stream::port::{Cluster, From, Headers, Isolation, Outgoing, TailRange, TopicPartition};
+use bongsu_stream::port::{From, Headers, Isolation, Outgoing, TailRange, TopicPartition};
 use bongsu_stream::schema_source::{Registry, RegistrySettings};
 use bongsu_testkit::{Names, TestKafka, wait_until};
 use serde_json::{Value, json};
 
-use crate::dev::{Dev, prefixed, refusal};
+use crate::dev::{Dev, http, prefixed, refusal};
 
-/// A cold broker on two cores that others share may answer nothing for half a minute.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Ids by subject and schema.
 type Held = Arc<Mutex<(HashMap<(String, String), i32>, Vec<String>)>>;
@@ -122,7 +121,7 @@ async fn records_carry_the_registrys_ids_and_foreign_ones_are_read() {
     // One over HTTP, one as a serializer of a registry's client writes it.
     let url = format!("{}/v1/events", dev.gateway);
     let hook = format!("{}/hook/a", dev.webhook);
-    let request = reqwest::Client::new().post(url).json(&event("e-1", &hook));
+    let request = http().post(url).json(&event("e-1", &hook));
     assert_eq!(request.send().await.unwrap().status().as_u16(), 202);
     let subject = topic("events-value");
     let text = NotificationEvent::current().text;
@@ -171,7 +170,14 @@ async fn records_carry_the_registrys_ids_and_foreign_ones_are_read() {
         assert_eq!(value[0], 0, "{value:?}");
         let id = u32::from_be_bytes(value[1..5].try_into().unwrap());
         let schema = format!("{base}/schemas/ids/{id}");
-        let told: Value = reqwest::get(schema).await.unwrap().json().await.unwrap();
+        let told: Value = http()
+            .get(schema)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         assert!(
             told["schema"].as_str().unwrap().contains("Receipt"),
             "{told}"

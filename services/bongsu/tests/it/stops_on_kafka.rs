@@ -7,14 +7,13 @@ use std::time::{Duration, SystemTime};
 use bongsu_runtime::Tasks;
 use bongsu_schemas::{AuditEntry, AvroRecord, Codec, Delivery, Receipt};
 use bongsu_stream::kafka::{KafkaCluster, Settings};
-use bongsu_stream::port::{Cluster as _, From, Isolation, Record, TailRange, TopicPartition};
+use bongsu_stream::port::{From, Isolation, Record, TailRange, TopicPartition};
 use bongsu_testkit::{Names, TestKafka, wait_until};
 use serde_json::{Value, json};
 
-use crate::dev::{Dev, prefixed, refusal, text};
+use crate::dev::{Dev, http, prefixed, refusal, text};
 
-/// A cold broker on two cores that others share may answer nothing for half a minute.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -118,14 +117,14 @@ async fn read_at(dev: &Dev, hook: &str) -> Vec<u64> {
         "{}/_sim/requests?path=/hook/{hook}&limit=10000",
         dev.webhook
     );
-    let lines = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let lines = http().get(url).send().await.unwrap().text().await.unwrap();
     let read = |line: &str| parse(line)["read_us"].as_u64().unwrap();
     lines.lines().map(read).collect()
 }
 
 /// Publishes to both hooks without a break until told to end; gives the number of events to each.
 async fn publish(gateway: String, webhook: String, end: Arc<AtomicBool>) -> usize {
-    let client = reqwest::Client::new();
+    let client = http();
     let mut n = 0;
     while !end.load(Ordering::Relaxed) {
         n += 1;
@@ -214,7 +213,7 @@ async fn of_a_backlog_the_newest_of_each_collapse_key_is_sent_and_the_rest_is_an
             })
         })
         .collect();
-    let answer = reqwest::Client::new()
+    let answer = http()
         .post(format!("{}/v1/events", dev.gateway))
         .json(&events);
     assert_eq!(answer.send().await.unwrap().status(), 202);
