@@ -42,6 +42,9 @@ const SERVE: Duration = Duration::from_millis(100);
 /// where that is shorter.
 const TICK: Duration = Duration::from_millis(2);
 
+/// How long to wait for an answer that is late already.
+const SLOW_TICK: Duration = Duration::from_millis(20);
+
 /// Who waits for a record's answer.
 enum Waiter {
     One(oneshot::Sender<Result<i64, ProduceError>>),
@@ -228,11 +231,14 @@ impl Served {
                 self.producer.poll(Duration::ZERO);
                 continue;
             }
-            // Later than that librdkafka has sent it in any case.
-            if self.deliveries.lines().owed() > 0 && handed_over.elapsed() <= HAND_OVER {
+            if self.deliveries.lines().owed() == 0 {
+                gathering.pause(tick);
+            } else if handed_over.elapsed() <= HAND_OVER {
                 send_now(self.producer.client(), tick);
             } else {
-                gathering.pause(tick);
+                // librdkafka has sent it in any case, and Kafka is slow: many producers that looked
+                // for answers every tick would make it slower.
+                self.producer.poll(SLOW_TICK);
             }
             self.take_answers();
             let closed = self.deliveries.closed.load(Ordering::Acquire);

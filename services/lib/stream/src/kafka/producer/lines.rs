@@ -152,12 +152,18 @@ mod tests {
         assert_eq!(handed(&mut lines, 9), [(7, 4)]);
     }
 
-    #[test]
-    fn a_hand_over_fits_into_one_request() {
+    /// The line of partition 0 with so many records, numbered from 1.
+    fn with(records: u8) -> Lines {
         let mut lines = Lines::default();
-        for n in 1..=4 {
+        for n in 1..=records {
             lines.add(gathered(0, n));
         }
+        lines
+    }
+
+    #[test]
+    fn a_hand_over_fits_into_one_request() {
+        let mut lines = with(4);
         assert_eq!(handed(&mut lines, 9), [(0, 1), (0, 2), (0, 3)]);
         assert_eq!(lines.owed(), 3);
         for _ in 0..3 {
@@ -170,10 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_too_old_is_given_out_in_order() {
-        let mut lines = Lines::default();
-        for n in 1..=3 {
-            lines.add(gathered(0, n));
-        }
+        let mut lines = with(3);
         let then = Instant::now();
         lines.add(gathered(0, 4));
         let old = lines.take_older(then);
@@ -187,10 +190,7 @@ mod tests {
 
     #[test]
     fn without_room_the_rest_stays_in_order() {
-        let mut lines = Lines::default();
-        for n in 1..=3 {
-            lines.add(gathered(0, n));
-        }
+        let mut lines = with(3);
         assert_eq!(handed(&mut lines, 1), [(0, 1)]);
         lines.add(gathered(0, 4));
         assert!(handed(&mut lines, 9).is_empty(), "one is not answered");
