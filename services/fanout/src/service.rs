@@ -103,7 +103,9 @@ pub async fn run(
     };
     for class in Class::ALL {
         // The first producer and member of each class before fanout is called ready.
-        let begun = classes.begin(*class).await?;
+        let Some(begun) = classes.begin_when_taken(*class, &shutdown).await? else {
+            return Ok(());
+        };
         let (classes, shutdown) = (classes.clone(), shutdown.child());
         loops.spawn(class.as_str(), async move {
             classes.run(*class, begun, shutdown).await
@@ -157,15 +159,16 @@ impl Classes {
                 // Whoever comes next reads on where the group's offsets are.
                 return Ok(());
             }
-            begun = match self.begin_anew(class, &shutdown).await? {
+            begun = match self.begin_when_taken(class, &shutdown).await? {
                 Some(begun) => begun,
                 None => return Ok(()),
             };
         }
     }
 
-    /// Begins as soon as Kafka takes another producer: it was not well just now. None at shutdown.
-    async fn begin_anew(
+    /// Begins as soon as Kafka takes a producer: at a start it may be cold, and after a lost transaction
+    /// it was not well just now. None at shutdown.
+    async fn begin_when_taken(
         &self,
         class: Class,
         shutdown: &Shutdown,

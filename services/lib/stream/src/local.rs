@@ -219,6 +219,10 @@ impl Cluster for LocalCluster {
         transactional_id: &str,
     ) -> BoxFuture<'_, Result<Box<dyn TransactionalProducer>, TransactionError>> {
         let id = transactional_id.to_owned();
+        if self.change(|state| state.faults.refuses()) {
+            let error = TransactionError::Aborted("the coordinator does not answer".to_owned());
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let epoch = self.change(|state| state.take_slot(&id));
         let producer = LocalTransactional::new(self.clone(), id, epoch);
         Box::pin(std::future::ready(Ok(

@@ -59,6 +59,7 @@ async fn run(seed: u64) -> Result<Verdict, String> {
         aborted_per_mille: 20,
         // Every fourth world has a coordinator that forgets to answer.
         lost_per_mille: if seed % 4 == 2 { 10 } else { 0 },
+        refused_after_a_loss: u8::try_from(seed % 3).unwrap_or(0),
         acknowledge_within: Duration::from_millis(random.below(30)),
         tail_takes: Duration::ZERO,
     });

@@ -15,6 +15,8 @@ pub struct FaultPlan {
     pub aborted_per_mille: u16,
     /// Of 1,000 transactions, so many end without a word (half of these are committed).
     pub lost_per_mille: u16,
+    /// After one of those, so many transactional producers are not taken.
+    pub refused_after_a_loss: u8,
     /// An acknowledgement takes up to this long.
     pub acknowledge_within: Duration,
     /// Reading a tail takes this long.
@@ -36,6 +38,7 @@ pub(super) enum Fate {
 pub(super) struct Faults {
     plan: FaultPlan,
     state: u64,
+    refusals: u8,
 }
 
 impl Faults {
@@ -43,6 +46,7 @@ impl Faults {
         Self {
             state: plan.seed,
             plan,
+            refusals: 0,
         }
     }
 
@@ -81,8 +85,18 @@ impl Faults {
 
     /// Whether a transaction ends without a word, and whether it is committed all the same.
     pub(super) fn loses(&mut self) -> Option<bool> {
-        self.hits(self.plan.lost_per_mille)
-            .then(|| self.draw(2) == 0)
+        if !self.hits(self.plan.lost_per_mille) {
+            return None;
+        }
+        self.refusals = self.plan.refused_after_a_loss;
+        Some(self.draw(2) == 0)
+    }
+
+    /// Whether a transactional producer is not taken.
+    pub(super) const fn refuses(&mut self) -> bool {
+        let refuses = self.refusals > 0;
+        self.refusals = self.refusals.saturating_sub(1);
+        refuses
     }
 
     pub(super) fn delay(&mut self) -> Duration {
