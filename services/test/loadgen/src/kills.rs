@@ -9,10 +9,8 @@ use crate::audit::{Outcomes, Request};
 pub(crate) struct Kill {
     /// The killed process's worker id.
     pub(crate) worker: String,
-    /// When the signal was sent, wall clock in microseconds.
+    /// When the signal had been sent, wall clock in microseconds.
     pub(crate) at_us: u64,
-    /// How long the call took that sent it, microseconds.
-    pub(crate) call_us: u64,
 }
 
 /// What a kill allowed.

@@ -78,24 +78,14 @@ impl Process {
         Ok(begun.elapsed())
     }
 
-    /// SIGKILL. The moment is that before the call: the end of fifty threads may take the processor
-    /// from the caller for long before it can look at its clock again.
-    pub(crate) async fn kill(mut self) -> anyhow::Result<Killed> {
-        let at_us = wall_us();
+    /// SIGKILL. Gives the wall clock in microseconds when the signal had been sent: it does nothing
+    /// any more.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<u64> {
         signal(self.pid, libc::SIGKILL)?;
-        let call_us = wall_us().saturating_sub(at_us);
+        let at_us = wall_us();
         self.child.wait().await?;
-        Ok(Killed { at_us, call_us })
+        Ok(at_us)
     }
-}
-
-/// When a process was killed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Killed {
-    /// The wall clock in microseconds before the signal was sent.
-    pub(crate) at_us: u64,
-    /// How long it took until the call had returned, microseconds.
-    pub(crate) call_us: u64,
 }
 
 #[expect(unsafe_code, reason = "sending a signal to our own child")]

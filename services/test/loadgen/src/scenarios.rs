@@ -15,7 +15,6 @@ use crate::damage;
 use crate::events_order;
 use crate::kills::{Kill, allowance};
 use crate::load::{Load, Published, Stamps, publish, wall_us};
-use crate::processes::Killed;
 use crate::world::World;
 use crate::{Arguments, Drill};
 
@@ -333,11 +332,10 @@ impl Drills {
             tokio::time::sleep(Duration::from_secs_f64(2.0 + jitter)).await;
             let name = self.world.dispatchers().pop().context("no dispatch runs")?;
             let process = self.world.take(&name)?;
-            let Killed { at_us, call_us } = process.kill().await?;
+            let at_us = process.kill().await?;
             killed.push(Kill {
                 worker: name,
                 at_us,
-                call_us,
             });
             self.world.start_dispatch()?;
         }
@@ -354,8 +352,8 @@ impl Drills {
         let more = json!({
             "kills": kills, "rate": rate, "median_in_flight_at_kill": median_open,
             "longest_stall_seconds": finished.audit.longest_stall,
-            "per_kill": allowances.iter().zip(&killed).map(|(a, kill)| json!({
-                "signal_took_us": kill.call_us, "bound": a.bound, "open_at_kill": a.open, "of_these_on_the_wire": a.on_the_wire,
+            "per_kill": allowances.iter().map(|a| json!({
+                "bound": a.bound, "open_at_kill": a.open, "of_these_on_the_wire": a.on_the_wire,
                 "per_second_before": a.per_second, "ceiling": a.ceiling()})).collect::<Vec<_>>(),
             "bound_below_open_plus_50ms": ceiling_kept,
         });

@@ -34,7 +34,7 @@ pub(crate) async fn corrupt_checkpoint(drill: &mut Drill) -> anyhow::Result<Row>
     let mut cuts = Vec::new();
     for worker in drill.world.fleet() {
         let process = drill.world.take(&worker)?;
-        let at_us = process.kill().await?.at_us;
+        let at_us = process.kill().await?;
         cuts.push(Cut { worker, at_us });
     }
     spoil_journal(drill).await?;

@@ -105,7 +105,7 @@ pub(crate) async fn kills(drill: &mut Drill, place: Where) -> anyhow::Result<Row
 
 async fn kill(drill: &mut Drill, worker: String, cuts: &mut Vec<Cut>) -> anyhow::Result<()> {
     let process = drill.world.take(&worker)?;
-    let at_us = process.kill().await?.at_us;
+    let at_us = process.kill().await?;
     cuts.push(Cut { worker, at_us });
     Ok(())
 }
