@@ -354,7 +354,7 @@ impl Drills {
             "longest_stall_seconds": finished.audit.longest_stall,
             "per_kill": allowances.iter().map(|a| json!({
                 "bound": a.bound, "open_at_kill": a.open, "of_these_on_the_wire": a.on_the_wire,
-                "per_second_before": a.per_second, "ceiling": a.ceiling()})).collect::<Vec<_>>(),
+                "per_second_before": a.per_second, "busiest_40_ms": a.busiest_40_ms, "ceiling": a.ceiling()})).collect::<Vec<_>>(),
             "bound_below_open_plus_50ms": ceiling_kept,
         });
         // The ceiling is a statement about speed: it is judged at full size, on a quiet machine, and
