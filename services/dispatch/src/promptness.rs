@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(world.bulk.available_permits(), MOST / 16);
         assert_eq!(world.work(60, 10).await, MOST);
         assert_eq!(world.bulk.available_permits(), MOST / 2);
-        let late = world.work(60, 500).await;
+        let late = world.work(15, 500).await;
         assert!(late <= MOST / 8, "{late}");
         assert_eq!(world.work(60, 10).await, MOST);
         world.shutdown.request();

@@ -4,22 +4,24 @@
 //! takes. Where Kafka becomes slow because the load is more than it carries, more attempts in flight bring
 //! nothing but a longer wait for every receipt. So the limit follows that wait. Every [`PERIOD_MS`]:
 //!
-//! * receipts waited longer than the target, on the mean: less than was open, by up to a quarter, down to an
-//!   eighth of the ceiling. The target is as configured, but never below twice what receipts took at best in
-//!   the last two minutes: where Kafka is far away, fewer attempts do not bring it nearer;
+//! * receipts waited longer than the target, on the mean: less than was open, by up to a quarter, down to
+//!   the floor, an eighth of the ceiling;
 //! * else, and only when at least half of the limit was used: a tenth more.
 //!
-//! It starts at an eighth of the ceiling, for whoever starts has something to catch up on: there, the first
-//! receipts tell what Kafka takes at best, and the way up takes two seconds.
+//! Where receipts are late at the floor too, for [`PATIENCE_MS`], the load is not why: Kafka is far away, or
+//! not well. Fewer attempts would cost rate for nothing, so nothing is held back for a while: [`PAUSE_MS`] at
+//! first, twice as long each time, up to [`LONGEST_PAUSE_MS`].
+//!
+//! It starts at the floor, for whoever starts has something to catch up on; the way up takes two seconds.
 
 /// The time between two looks, in milliseconds.
 pub const PERIOD_MS: i64 = 100;
-/// How long the best wait is remembered, at least; twice that at most.
-const MEMORY_MS: i64 = 60_000;
-/// What receipts may take, as a multiple of their best.
-const TOLERANCE: f64 = 2.0;
-/// Receipts that a mean needs before it is remembered as the best.
-const TELLING: u32 = 8;
+/// How long receipts may be late at the floor before that is given up.
+pub const PATIENCE_MS: i64 = 2_000;
+/// How long nothing is held back then, the first time.
+pub const PAUSE_MS: i64 = 10_000;
+/// The longest of these pauses.
+pub const LONGEST_PAUSE_MS: i64 = 320_000;
 
 /// What happened since the last look.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +42,14 @@ pub struct Promptness {
     target_ms: f64,
     ceiling: u32,
     limit: f64,
-    /// The best mean of this minute and of the one before.
-    best: [f64; 2],
-    turns_at: i64,
     /// When Kafka took a receipt last, or owed none.
     taken_at: i64,
+    /// Since when receipts are late at the floor.
+    late_since: Option<i64>,
+    /// Nothing is held back before.
+    paused_until: i64,
+    /// How long the next pause is.
+    pause: i64,
 }
 
 impl Promptness {
@@ -56,9 +61,10 @@ impl Promptness {
             target_ms,
             ceiling,
             limit: floor(ceiling),
-            best: [f64::INFINITY; 2],
-            turns_at: now + MEMORY_MS,
             taken_at: now,
+            late_since: None,
+            paused_until: now,
+            pause: PAUSE_MS,
         }
     }
 
@@ -76,49 +82,57 @@ impl Promptness {
 
     /// Looks at what happened; the limit from now on.
     pub fn look(&mut self, now: i64, seen: Seen) -> u32 {
-        if now >= self.turns_at {
-            self.best = [f64::INFINITY, self.best[0]];
-            self.turns_at = now + MEMORY_MS;
-        }
         if seen.taken > 0 || seen.sent == 0 {
             self.taken_at = now;
         }
+        if now < self.paused_until {
+            return self.limit();
+        }
         let wait = self.wait(now, seen);
         let open = f64::from(seen.open);
-        let target = self.target();
-        if wait > target {
-            // Half of the way: the next look sees what it brought.
-            let part = f64::midpoint(1.0, (target / wait).max(0.5));
-            let used = self.limit.min(open.max(self.limit / 2.0));
-            self.limit = (used * part).max(floor(self.ceiling));
-        } else if open * 2.0 >= self.limit {
-            self.limit = (self.limit * 1.1 + 1.0).min(f64::from(self.ceiling));
+        if wait > self.target_ms {
+            self.lower(now, wait, open);
+        } else if seen.taken > 0 {
+            self.late_since = None;
+            if self.limit > floor(self.ceiling) {
+                self.pause = PAUSE_MS;
+            }
+            if open * 2.0 >= self.limit {
+                self.limit = (self.limit * 1.1 + 1.0).min(f64::from(self.ceiling));
+            }
         }
         self.limit()
     }
 
-    /// What receipts waited for, on the mean; 0 when none did.
-    fn wait(&mut self, now: i64, seen: Seen) -> f64 {
-        if seen.taken == 0 {
-            #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
-            let silent = (now - self.taken_at) as f64;
-            return silent;
+    fn lower(&mut self, now: i64, wait: f64, open: f64) {
+        // Half of the way: the next look sees what it brought.
+        let part = f64::midpoint(1.0, (self.target_ms / wait).max(0.5));
+        let used = self.limit.min(open.max(self.limit / 2.0));
+        self.limit = (used * part).max(floor(self.ceiling));
+        if self.limit > floor(self.ceiling) {
+            self.late_since = None;
+            return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a sum of waits is below 2^52")]
-        let mean = seen.waited_ms as f64 / f64::from(seen.taken);
-        if seen.taken >= TELLING {
-            self.best[0] = self.best[0].min(mean);
+        let since = *self.late_since.get_or_insert(now);
+        if now - since >= PATIENCE_MS {
+            self.late_since = None;
+            self.limit = f64::from(self.ceiling);
+            self.paused_until = now + self.pause;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE_MS);
         }
-        mean
     }
 
-    fn target(&self) -> f64 {
-        let best = self.best[0].min(self.best[1]);
-        if best.is_finite() {
-            self.target_ms.max(best * TOLERANCE)
-        } else {
-            self.target_ms
+    /// What receipts waited for, on the mean, milliseconds; 0 when none did.
+    fn wait(&self, now: i64, seen: Seen) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "sums and spans of milliseconds are below 2^52"
+        )]
+        let (waited, silent) = (seen.waited_ms as f64, (now - self.taken_at) as f64);
+        if seen.taken == 0 {
+            return silent;
         }
+        waited / f64::from(seen.taken)
     }
 }
 
@@ -128,6 +142,7 @@ fn floor(ceiling: u32) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "tests print the figures they judge")]
 mod tests {
     use super::*;
 
@@ -171,11 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn a_kafka_that_is_far_away_is_no_reason() {
+    fn a_kafka_that_is_far_away_is_soon_no_reason() {
         let mut pace = Promptness::new(20.0, 512, 0);
-        let limits = saturate(&mut pace, 0, 100, |_| 80.0);
-        assert_eq!(limits[25], 512, "{limits:?}");
-        assert!(limits.is_sorted(), "{limits:?}");
+        let limits = saturate(&mut pace, 0, 6_000, |_| 80.0);
+        assert!(limits[..20].iter().all(|limit| *limit == 64), "{limits:?}");
+        assert!(limits[21..120].iter().all(|limit| *limit == 512));
+        // Ten minutes: it was tried again now and then, ever less often.
+        let held_back = limits.iter().filter(|limit| **limit < 512).count();
+        println!("held back for {held_back} of 6000 looks");
+        assert!(held_back < 6 * 40, "{held_back}");
     }
 
     #[test]
@@ -192,24 +211,25 @@ mod tests {
     }
 
     #[test]
-    fn after_a_slow_time_the_way_back_is_a_ramp() {
+    fn after_a_slow_moment_the_way_back_is_a_ramp() {
         let mut pace = Promptness::new(20.0, 512, 0);
         saturate(&mut pace, 0, 30, |_| 10.0);
-        let slow = saturate(&mut pace, 3_000, 30, |_| 200.0);
+        let slow = saturate(&mut pace, 3_000, 15, |_| 200.0);
         assert_eq!(slow.last(), Some(&64), "{slow:?}");
-        let back = saturate(&mut pace, 6_000, 40, |_| 10.0);
+        let back = saturate(&mut pace, 4_500, 40, |_| 10.0);
         assert!(back[5] < 200, "{back:?}");
         assert_eq!(back.last(), Some(&512), "{back:?}");
     }
 
     #[test]
-    fn what_has_become_slow_for_good_is_taken_for_what_it_is() {
+    fn once_it_helps_again_it_is_given_up_no_longer_than_at_first() {
         let mut pace = Promptness::new(20.0, 512, 0);
-        saturate(&mut pace, 0, 10, |_| 10.0);
-        let looks = 2 * MEMORY_MS / PERIOD_MS;
-        let slow = saturate(&mut pace, 1_000, looks + 60, |_| 80.0);
-        assert_eq!(slow[50], 64);
-        assert_eq!(slow.last(), Some(&512));
+        saturate(&mut pace, 0, 1_000, |_| 80.0);
+        assert!(pace.pause > PAUSE_MS);
+        let at = pace.paused_until;
+        let prompt = saturate(&mut pace, at, 30, |_| 10.0);
+        assert_eq!(prompt.last(), Some(&512));
+        assert_eq!(pace.pause, PAUSE_MS);
     }
 
     #[test]
@@ -221,7 +241,7 @@ mod tests {
             open: 500,
             ..Seen::default()
         };
-        let limits: Vec<u32> = (31..=50).map(|n| pace.look(n * PERIOD_MS, seen)).collect();
+        let limits: Vec<u32> = (31..=45).map(|n| pace.look(n * PERIOD_MS, seen)).collect();
         assert_eq!(limits.last(), Some(&64), "{limits:?}");
         let idle = Seen::default();
         let mut unused = Promptness::new(20.0, 512, 0);
