@@ -53,10 +53,6 @@ settings! {
         /// crash what was answered within it is sent again; a shorter one costs a request for nearly
         /// every receipt.
         pub receipt_linger: Duration = Duration::millis(10),
-        /// While Kafka takes receipts later than this, fewer attempts are open, down to an eighth of
-        /// `max_in_flight`: more would bring nothing but more that is sent again after a crash. Where that
-        /// does not help within two seconds, nothing is held back for a while. 0s switches it off.
-        pub receipt_target: Duration = Duration::millis(20),
         /// Upper bound of the wait after the first failed attempt; doubles from there.
         pub retry_base: Duration = Duration::millis(200),
         /// Upper bound of every wait between attempts.

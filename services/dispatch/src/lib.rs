@@ -12,7 +12,7 @@
 //! ended, acknowledged by Kafka: a receipt, a dead letter or a place in the side [`lane`]. What has
 //! ended above it is in the commit's text or in a checkpoint of the [`journal`]; the successor reads
 //! that and the tail of `results` ([`restore`]), and [`follow`]s late receipts of a former owner that
-//! did not drain. Attempts start only while the [`lease`] holds, and fewer at once while Kafka takes receipts late.
+//! did not drain. Attempts start only while the [`lease`] holds.
 
 pub mod class_loop;
 pub mod config;
@@ -27,7 +27,6 @@ pub mod lease;
 pub mod metrics;
 pub mod owner;
 pub mod pacing;
-pub mod promptness;
 pub mod receipts;
 pub mod restore;
 pub mod service;

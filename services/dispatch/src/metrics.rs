@@ -100,14 +100,6 @@ instruments! {
     }
 }
 
-instruments! {
-    /// The instruments of a channel, over both classes.
-    pub struct ChannelInstruments in "bongsu_dispatch_channel" {
-        /// Attempts that may be open at once; below `dispatch.max_in_flight` after a start, and while Kafka takes receipts late.
-        places: Gauge<u64> = "bongsu_attempts_allowed" of "attempts" by [channel], alert "when it stays at an eighth of `dispatch.max_in_flight`: Kafka is slow to take receipts";
-    }
-}
-
 /// Handles for one channel and class, built once.
 #[derive(Debug, Clone)]
 pub struct DispatchMetrics {
@@ -374,29 +366,6 @@ impl ControlMetrics {
     /// A control record means nothing here.
     pub fn unreadable(&self) {
         self.on.unreadable.add(1, &self.label);
-    }
-}
-
-/// Handles of a channel, built once.
-#[derive(Debug, Clone)]
-pub struct ChannelMetrics {
-    on: ChannelInstruments,
-    label: [KeyValue; 1],
-}
-
-impl ChannelMetrics {
-    /// Registers the instruments.
-    #[must_use]
-    pub fn new(metrics: &Metrics, channel: Channel) -> Self {
-        Self {
-            on: ChannelInstruments::new(metrics),
-            label: [KeyValue::new("channel", channel.as_str())],
-        }
-    }
-
-    /// So many attempts may be open.
-    pub fn places(&self, attempts: usize) {
-        self.on.places.record(attempts as u64, &self.label);
     }
 }
 

@@ -18,11 +18,10 @@ use crate::config::Settings;
 use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
-use crate::metrics::{ChannelMetrics, DispatchMetrics};
+use crate::metrics::DispatchMetrics;
 use crate::owner::{LaneBudget, Permits, ReadAhead, Shared};
 use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
-use crate::promptness::{Places, Receipted};
 use crate::restore::Sources;
 
 /// The key of the session timeout, in complaints.
@@ -106,20 +105,8 @@ pub async fn run(
         producer: resources.cluster.producer(settings.receipt_linger.0)?,
         notes: resources.cluster.producer(Duration::from_millis(1))?,
         read_ahead: Arc::new(ReadAhead::new(settings.memory.0 / 4)),
-        receipted: Arc::default(),
-    };
-    let places = Places {
-        all: Arc::clone(&common.all),
-        bulk: Arc::clone(&common.bulk),
-        most: settings.max_in_flight,
-        bulk_share: settings.bulk_share,
-        receipted: Arc::clone(&common.receipted),
-        target: settings.receipt_target.0,
-        clock: resources.clock,
-        metrics: ChannelMetrics::new(&resources.metrics, resources.channel),
     };
     let mut loops = Tasks::new();
-    loops.spawn("promptness", places.follow(shutdown.child()));
     loops.spawn("control", follower.run(shutdown.child()));
     let stopping = shutdown.child();
     loops.spawn("suppressions", async move {
@@ -218,7 +205,6 @@ struct Common {
     producer: Arc<dyn Producer>,
     notes: Arc<dyn Producer>,
     read_ahead: Arc<ReadAhead>,
-    receipted: Arc<Receipted>,
 }
 
 /// Joins the group for one class, and joins it anew when a stalled partition was given up.
@@ -289,7 +275,6 @@ fn shared(
         notes: Arc::clone(&common.notes),
         dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
         permits: Permits::new(Arc::clone(&common.all), bulk),
-        receipted: Arc::clone(&common.receipted),
         pacing: Arc::clone(&common.pacing),
         guard: settings.repeat_guard.limit(channel),
         switch: common.switch.clone(),

@@ -153,7 +153,6 @@ impl Owner {
         );
         pending.ended = Some(ended);
         self.sent += 1;
-        self.shared.receipted.sent();
         self.send_receipt(source, offset, Duration::ZERO);
     }
 
@@ -263,9 +262,6 @@ impl Owner {
         };
         let key = sequencer.key_of(offset);
         if let Some(pending) = sequencer.acknowledge(offset) {
-            if let Some(ended) = pending.ended {
-                self.shared.receipted.taken(self.now - ended.at.0);
-            }
             self.left(source, offset, key, pending.bytes);
         }
         Ok(())

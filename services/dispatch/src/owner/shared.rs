@@ -18,7 +18,6 @@ use crate::control::StopSwitch;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
 use crate::pacing::Pacing;
-use crate::promptness::Receipted;
 use crate::restore::Sources;
 
 /// Records and bytes that were handed to an owner and are not settled, shared with the class loop.
@@ -238,8 +237,6 @@ pub struct Shared {
     pub dead_letters: (Arc<str>, i32),
     /// Attempts open at once, over all partitions of the channel.
     pub permits: Permits,
-    /// Receipts on their way to Kafka, of the channel.
-    pub receipted: Arc<Receipted>,
     /// What may be asked of the provider, over all partitions of the channel.
     pub pacing: Arc<Pacing>,
     /// The repeat guard's limit; none where the channel is not guarded.

@@ -4,7 +4,6 @@
 //!   committed;
 //! * [`flood`]: which sender fills a partition that others wait in;
 //! * [`retry`]: what follows an attempt;
-//! * [`promptness`]: how much may be open while its receipts are taken promptly;
 //! * [`repeats`]: which events were seen before;
 //! * [`repeat_guard`]: which contents an address has had too often;
 //! * [`rules`]: what law and providers ask of advertising;
@@ -16,7 +15,6 @@ pub mod hashing;
 pub mod hygiene;
 pub mod newest;
 pub mod pacing;
-pub mod promptness;
 pub mod repeat_guard;
 pub mod repeats;
 pub mod retry;
@@ -27,7 +25,6 @@ pub mod suppressions;
 
 pub use flood::{Floods, Turns};
 pub use newest::{Newest, Sieve, Unit};
-pub use promptness::{Promptness, Seen};
 pub use repeat_guard::{Copied, RepeatGuard, RepeatKey, RepeatLimit, Verdict};
 pub use repeats::{Repeat, Repeats};
 pub use retry::{AttemptClass, Next, RetryPolicy};
