@@ -317,16 +317,20 @@ impl Drills {
 
     async fn kill_dispatch(&mut self) -> anyhow::Result<()> {
         let rate = self.capacity / 2.0;
-        let (kills, pause) = if self.quick { (2, 12.0) } else { (10, 25.0) };
-        let total = f64::from(kills) * pause + 10.0;
+        // After a kill nobody serves for some 20 s. The load must outlast the last kill.
+        let (kills, jitter, round) = if self.quick {
+            (2, 6.0, 12.0)
+        } else {
+            (10, 12.5, 29.0)
+        };
+        let total = f64::from(kills) * round + 10.0;
         let running = self
             .begin("kill", events_of(rate, total), Some(rate))
             .await?;
         let mut killed = Vec::new();
         for _ in 0..kills {
-            // Random within the pause, less the half of it in which nobody serves: kills fall anywhere in
-            // commits and batches, while a successor catches up and when it has.
-            let within = u64::try_from(Duration::from_secs_f64(pause / 2.0).as_millis())?;
+            // Kills fall anywhere in commits and batches, while a successor catches up and when it has.
+            let within = u64::try_from(Duration::from_secs_f64(jitter).as_millis())?;
             let jitter = f64::from(u32::try_from(wall_us() % within)?) / 1_000.0;
             self.wait_until_it_flows(Duration::from_secs(120)).await?;
             tokio::time::sleep(Duration::from_secs_f64(2.0 + jitter)).await;
@@ -346,11 +350,12 @@ impl Drills {
             .collect();
         let bound = allowances.iter().map(|a| a.bound).sum();
         let ceiling_kept = allowances.iter().all(|a| a.bound <= a.ceiling());
+        let idle = allowances.iter().filter(|a| a.per_second == 0).count();
         let mut open: Vec<usize> = allowances.iter().map(|a| a.open).collect();
         open.sort_unstable();
         let median_open = open.get(open.len() / 2).copied().unwrap_or(0);
         let more = json!({
-            "kills": kills, "rate": rate, "median_in_flight_at_kill": median_open,
+            "kills": kills, "kills_of_an_idle_worker": idle, "rate": rate, "median_in_flight_at_kill": median_open,
             "longest_stall_seconds": finished.audit.longest_stall,
             "per_kill": allowances.iter().map(|a| json!({
                 "bound": a.bound, "open_at_kill": a.open, "of_these_on_the_wire": a.on_the_wire,
@@ -363,7 +368,7 @@ impl Drills {
             "kill_dispatch",
             &finished,
             bound,
-            ceiling_kept || self.quick,
+            (ceiling_kept && idle == 0) || self.quick,
             more,
         );
         Ok(())

@@ -23,6 +23,10 @@ pub(crate) async fn campaign(drill: &mut Drill) -> anyhow::Result<Row> {
         .start_fleet(&Profile::default(), WORKERS)
         .await?;
     let plan = json!({"latency_ms": RTT_MS});
+    // The start of workers and brokers is in nobody's time.
+    let load = drill.load(deliveries(rate, length / 2.0), Some(rate));
+    let run = drill.begin(load, &plan).await?;
+    let start = drill.settle(run, PATIENCE, &[]).await?;
     let load = drill.load(deliveries(rate, length), Some(rate));
     let run = drill.begin(load, &plan).await?;
     let alone = drill.settle(run, PATIENCE, &[]).await?;
@@ -48,6 +52,7 @@ pub(crate) async fn campaign(drill: &mut Drill) -> anyhow::Result<Row> {
 
     let ratio = beside.verdict.latency.p99_ms / alone.verdict.latency.p99_ms.max(0.001);
     let mut row = drill.row("campaign_beside");
+    row.judge(&start.verdict, start.cpu_us, 0, &[]);
     row.judge(&alone.verdict, alone.cpu_us, 0, &[]);
     row.judge(&campaign.verdict, campaign.cpu_us, 0, &[]);
     row.judge(&beside.verdict, beside.cpu_us, 0, &[]);
