@@ -69,7 +69,8 @@ impl Load {
 
     /// Whether its window was full, and has not half emptied since.
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+        // The class loop notices that there is room a moment after there is.
+        self.paused.load(Ordering::Relaxed) && !self.is_free()
     }
 
     /// Records and bytes now.
@@ -301,4 +302,23 @@ pub fn size_of_record(record: &Record) -> usize {
     let value = record.value.as_ref().map_or(0, bytes::Bytes::len);
     let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
     2 * value + key + BOOKKEEPING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_has_half_emptied_is_not_paused_whoever_noticed() {
+        let load = Load::default();
+        load.add(10, 1_000);
+        assert!(!load.is_paused(), "it was not full");
+        load.tell_at(5, 500);
+        assert!(load.is_paused());
+        for _ in 0..5 {
+            load.remove(100);
+        }
+        assert!(!load.is_paused(), "nobody has asked for its room yet");
+        assert!(load.has_room() && !load.has_room(), "it is told once");
+    }
 }
