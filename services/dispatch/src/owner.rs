@@ -516,6 +516,9 @@ impl Owner {
 
     fn publish_last_word(&mut self) {
         let last = self.last_word();
+        // Whoever owns the partition next says how old it is.
+        let no_age = Duration::ZERO;
+        self.shared.metrics.watermark_age(self.partition, no_age);
         if let Some([main, _]) = &self.sequencers {
             self.shared.metrics.returned(main.open_count() as u64);
         }

@@ -77,7 +77,16 @@ async fn each_partition_is_named_once_with_its_culprit() {
         [],
         "it goes on by itself"
     );
+    let ages = || {
+        let mut all = series(&metrics, "bongsu_watermark_age_seconds{");
+        all.retain(|(labels, _)| labels.contains("class=\"transactional\""));
+        all
+    };
+    assert!(ages().iter().all(|(_, age)| age != "0"), "{:?}", ages());
     worker.stop().await.unwrap();
+    // Whoever owns the partitions next says how old they are.
+    assert_eq!(ages().len(), usize::try_from(PARTITIONS).unwrap());
+    assert!(ages().iter().all(|(_, age)| age == "0"), "{:?}", ages());
 }
 
 /// Lets everybody wait for a minute at first, and takes eight seconds for each call afterwards.
