@@ -82,10 +82,10 @@ async fn each_partition_is_named_once_with_its_culprit() {
         all.retain(|(labels, _)| labels.contains("class=\"transactional\""));
         all
     };
+    assert_eq!(ages().len(), usize::try_from(PARTITIONS).unwrap());
     assert!(ages().iter().all(|(_, age)| age != "0"), "{:?}", ages());
     worker.stop().await.unwrap();
     // Whoever owns the partitions next says how old they are.
-    assert_eq!(ages().len(), usize::try_from(PARTITIONS).unwrap());
     assert!(ages().iter().all(|(_, age)| age == "0"), "{:?}", ages());
 }
 
