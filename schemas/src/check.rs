@@ -3,7 +3,7 @@
 use bongsu_domain::limits;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Consent, Event, FaultCode, Faults, OnUncertain, Ordering,
-    Platform, Purpose, Recipient, Timestamp,
+    Pairs, Platform, Purpose, Recipient, Timestamp,
 };
 
 use crate::records::{self, NotificationEvent};
@@ -452,7 +452,7 @@ fn check_content(faults: &mut Faults, c: &records::Content) {
     }
 }
 
-fn bounded_map(faults: &mut Faults, field: &str, map: &std::collections::BTreeMap<String, String>) {
+fn bounded_map(faults: &mut Faults, field: &str, map: &Pairs) {
     if map.len() > limits::MAP_ENTRIES {
         faults.add(
             field,

@@ -3,7 +3,7 @@
 //! apache-avro stays the authority: tests hold every byte against it. Only values of the current
 //! schema are read here, and whatever looks odd is left to it, errors included.
 
-use std::collections::BTreeMap;
+use bongsu_domain::Pairs;
 
 use crate::outcome::OutcomeReceipt;
 use crate::records::Content;
@@ -37,7 +37,7 @@ pub(crate) struct RawDelivery<'a> {
     pub(crate) on_uncertain: &'a str,
     pub(crate) campaign_id: Option<&'a str>,
     pub(crate) replay_id: Option<&'a str>,
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) labels: Pairs,
     pub(crate) night_consent: bool,
 }
 
@@ -167,16 +167,16 @@ impl<'a> Reader<'a> {
     }
 
     /// A map of texts. Blocks that name their size are left to the authority: we never write them.
-    fn map(&mut self) -> Option<BTreeMap<String, String>> {
-        let mut map = BTreeMap::new();
+    fn map(&mut self) -> Option<Pairs> {
+        let mut pairs = Vec::new();
         loop {
             let count = self.long()?;
             if count == 0 {
-                return Some(map);
+                return Some(pairs.into_iter().collect());
             }
             for _ in 0..u64::try_from(count).ok()? {
-                let key = self.text()?.to_owned();
-                map.insert(key, self.text()?.to_owned());
+                let name = self.text()?.to_owned();
+                pairs.push((name, self.text()?.to_owned()));
             }
         }
     }
@@ -308,7 +308,7 @@ mod tests {
         let delivery = Delivery {
             sender: "shop".to_owned(),
             night_consent: true,
-            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            labels: Pairs::from([("a".to_owned(), "b".to_owned())]),
             ..Delivery::default()
         };
         let value = Codec::default().encode(&delivery).unwrap();

@@ -1,8 +1,7 @@
 //! The receipt of an outcome as dispatch writes it, once per delivery: the same bytes as
 //! [`Receipt`](crate::Receipt), borrowed from the delivery.
 
-use std::collections::BTreeMap;
-
+use bongsu_domain::Pairs;
 use serde::Serialize;
 
 use crate::Millis;
@@ -46,5 +45,5 @@ pub struct OutcomeReceipt<'a> {
     pub source_topic: Option<&'a str>,
     pub source_partition: Option<i32>,
     pub source_offset: Option<i64>,
-    pub labels: &'a BTreeMap<String, String>,
+    pub labels: &'a Pairs,
 }

@@ -4,8 +4,7 @@
 //! old reader survives a new word. Every field that the schema gives a default has the same one
 //! here, which is what lets new code read old bytes.
 
-use std::collections::BTreeMap;
-
+use bongsu_domain::Pairs;
 use serde::{Deserialize, Serialize};
 
 use crate::millis::Millis;
@@ -136,7 +135,7 @@ pub struct Content {
     pub body: Option<String>,
     /// Key-value pairs for the receiving program, at most 64.
     #[serde(default)]
-    pub data: BTreeMap<String, String>,
+    pub data: Pairs,
     /// Where a tap leads: an http or https URL, or an app link.
     #[serde(default)]
     pub link: Option<String>,
@@ -145,13 +144,13 @@ pub struct Content {
     pub image: Option<String>,
     /// A provider's own request body as JSON text, by channel word; replaces what Bongsu would build for that channel.
     #[serde(default)]
-    pub overrides: BTreeMap<String, String>,
+    pub overrides: Pairs,
     /// Name of a stored template, instead of inline parts.
     #[serde(default)]
     pub template: Option<String>,
     /// Values for the template's variables.
     #[serde(default)]
-    pub variables: BTreeMap<String, String>,
+    pub variables: Pairs,
 }
 
 /// Something that happened in another system and causes notifications. Keyed by its sender.
@@ -210,7 +209,7 @@ pub struct NotificationEvent {
     pub replay_id: Option<String>,
     /// The publisher's own labels, at most 64, carried through to the receipts.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
 }
 
 /// The intent to get one content to one address on one channel before a deadline. Keyed by its partition key.
@@ -301,7 +300,7 @@ pub struct Delivery {
     pub worker_id: Option<String>,
     /// The publisher's own labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
     /// Whether the recipient agreed to advertising at night.
     #[serde(default)]
     pub night_consent: bool,
@@ -408,7 +407,7 @@ pub struct Receipt {
     pub source_offset: Option<i64>,
     /// The publisher's own labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
 }
 
 /// What the delivery engine notes for its successor on a partition.
@@ -605,7 +604,7 @@ pub struct AuditEntry {
     pub why: String,
     /// What else belongs to the act, by name: until.
     #[serde(default)]
-    pub details: BTreeMap<String, String>,
+    pub details: Pairs,
 }
 
 /// What one worker claims of a limit that several share, and pauses that providers asked for. Keyed by scope and worker, about one a second.

@@ -1,7 +1,6 @@
 //! One full record of each kind.
 
-use std::collections::BTreeMap;
-
+use bongsu_domain::Pairs;
 use bongsu_schemas::records::{
     Address, ChannelPlan, Content, JournalMark, JournalOwner, JournalWait, Recipient, Target,
 };
@@ -42,11 +41,11 @@ pub(crate) fn event() -> NotificationEvent {
         content: Content {
             title: Some("안녕".into()),
             body: Some("hello".into()),
-            data: BTreeMap::from([("seq".to_owned(), "1".to_owned())]),
+            data: Pairs::from([("seq".to_owned(), "1".to_owned())]),
             ..Content::default()
         },
         on_uncertain: "resend".into(),
-        labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+        labels: Pairs::from([("team".to_owned(), "a".to_owned())]),
         ..NotificationEvent::default()
     }
 }
@@ -156,7 +155,7 @@ pub(crate) fn audit_entry() -> AuditEntry {
         act: "stop".into(),
         scope: "account/webhook/default".into(),
         why: "the provider asked us to".into(),
-        details: BTreeMap::from([("until".to_owned(), "2025-10-09T09:53:20Z".to_owned())]),
+        details: Pairs::from([("until".to_owned(), "2025-10-09T09:53:20Z".to_owned())]),
     }
 }
 

@@ -5,8 +5,8 @@ use bongsu_channels::limits::{Egress, Limits};
 use bongsu_channels::provider::{Attempt, StrikeLimit, TryError};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
-    Address, AddressId, Channel, Content, ContentHash, DeliveryId, OnUncertain, Ordering, Platform,
-    Purpose, RecipientTerms, Timestamp,
+    Address, AddressId, Channel, Content, ContentHash, DeliveryId, OnUncertain, Ordering, Pairs,
+    Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::{Shutdown, Tasks};
 use bongsu_schemas::{Codec, NoLookup, Topics};
@@ -106,7 +106,7 @@ fn delivery() -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use bongsu_channels::{Settings as Channels, build};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Platform, Purpose, RecipientTerms, Timestamp,
+    Ordering, Pairs, Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_gateway::{ReportSources, Settings};
 use bongsu_runtime::{Clock, Secret};
@@ -106,7 +106,7 @@ fn delivery(i: usize) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use bongsu_channels::{ApnsSettings, Settings, alimtalk, build, discord, sms, web
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Platform, Purpose, RecipientTerms, Timestamp,
+    Ordering, Pairs, Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::{Clock, Secret};
 use futures_util::stream::{self, StreamExt as _};
@@ -180,7 +180,7 @@ fn delivery(channel: Channel, address: String, i: u32) -> Delivery {
         content: Content {
             title: Some("Order paid".into()),
             body: Some(format!("Your order {i} is paid. [#{event_id} rate {i}]")),
-            data: BTreeMap::from([
+            data: Pairs::from([
                 ("seq".into(), i.to_string()),
                 ("template".into(), "free".into()),
             ]),
@@ -196,7 +196,7 @@ fn delivery(channel: Channel, address: String, i: u32) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 

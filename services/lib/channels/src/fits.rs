@@ -1,12 +1,10 @@
 //! For [`too_large`](crate::too_large): fanout asks it before a delivery is made, so that the
 //! publisher hears at once of a content that no account of a channel can ever take.
 
-use std::collections::BTreeMap;
-
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Purpose, RecipientTerms, Timestamp,
+    Ordering, Pairs, Purpose, RecipientTerms, Timestamp,
 };
 
 /// A delivery of a content to nobody, for channels that shape whole deliveries.
@@ -48,7 +46,7 @@ pub(crate) fn to_nobody(channel: Channel, content: &Content) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 
@@ -72,7 +70,7 @@ mod tests {
     }
 
     fn in_override(text: String) -> Option<String> {
-        let overrides = BTreeMap::from([(Channel::Discord.as_str().to_owned(), text)]);
+        let overrides = Pairs::from([(Channel::Discord.as_str().to_owned(), text)]);
         let content = Content {
             overrides,
             ..Content::default()

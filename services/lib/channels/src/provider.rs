@@ -284,11 +284,9 @@ pub(crate) fn only_known(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use bongsu_domain::identity::DeliveryParts;
     use bongsu_domain::{
-        Address, AddressId, Class, Content, ContentHash, DeliveryId, OnUncertain, Ordering,
+        Address, AddressId, Class, Content, ContentHash, DeliveryId, OnUncertain, Ordering, Pairs,
         Platform, Purpose, RecipientTerms, Timestamp,
     };
 
@@ -325,7 +323,7 @@ pub(crate) mod tests {
             content: Content {
                 title: Some("Paid".into()),
                 body: Some("Your order is paid.".into()),
-                data: BTreeMap::from([("seq".into(), "1".into())]),
+                data: Pairs::from([("seq".into(), "1".into())]),
                 ..Content::default()
             },
             content_hash: ContentHash(0),
@@ -337,7 +335,7 @@ pub(crate) mod tests {
             on_uncertain: OnUncertain::Resend,
             campaign_id: None,
             replay_id: None,
-            labels: BTreeMap::new(),
+            labels: Pairs::new(),
         }
     }
 

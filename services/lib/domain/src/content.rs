@@ -1,6 +1,6 @@
 //! What is to be said, before a channel shapes it.
 
-use std::collections::BTreeMap;
+use crate::Pairs;
 
 /// Rendered content, the same for every channel of an event unless a channel's raw override says
 /// otherwise.
@@ -11,14 +11,14 @@ pub struct Content {
     /// The text.
     pub body: Option<String>,
     /// Key-value pairs for the receiving program.
-    pub data: BTreeMap<String, String>,
+    pub data: Pairs,
     /// Where a tap leads.
     pub link: Option<String>,
     /// An image to show.
     pub image: Option<String>,
     /// Provider's own request bodies, JSON text by channel word; they replace what Bongsu would
     /// build for that channel.
-    pub overrides: BTreeMap<String, String>,
+    pub overrides: Pairs,
 }
 
 impl Content {

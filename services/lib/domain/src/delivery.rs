@@ -1,11 +1,10 @@
 //! A delivery: the intent to get one content to one address before a deadline.
 
-use std::collections::BTreeMap;
-
 use crate::channel::{Channel, Class, OnUncertain, Platform, Purpose};
 use crate::content::Content;
 use crate::event::Ordering;
 use crate::identity::{AddressId, ContentHash, DeliveryId, hash64};
+use crate::pairs::Pairs;
 use crate::time::Timestamp;
 
 /// Where to reach a recipient on one channel. `Debug` hides the address itself.
@@ -105,7 +104,7 @@ pub struct Delivery {
     /// The replay that made it, when one did.
     pub replay_id: Option<String>,
     /// The publisher's own labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
 }
 
 impl Delivery {

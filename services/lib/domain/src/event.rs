@@ -1,10 +1,9 @@
 //! A checked notification event: what fanout works on.
 
-use std::collections::BTreeMap;
-
 use crate::channel::{Channel, Class, OnUncertain, Purpose, vocabulary};
 use crate::content::Content;
 use crate::delivery::Address;
+use crate::pairs::Pairs;
 use crate::time::Timestamp;
 
 vocabulary!(
@@ -74,5 +73,5 @@ pub struct Event {
     /// The campaign this event belongs to.
     pub campaign_id: Option<String>,
     /// The publisher's own labels, carried through to the receipts.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
 }

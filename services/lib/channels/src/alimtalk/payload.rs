@@ -105,9 +105,9 @@ fn named(content: &Content) -> Result<(String, BTreeMap<String, String>), Unfit>
         return Ok((read.template, read.variables));
     }
     let template = content.data.get(TEMPLATE).ok_or(Unfit::NoTemplate)?;
-    let mut values = content.data.clone();
-    values.remove(TEMPLATE);
-    Ok((template.clone(), values))
+    let others = content.data.iter().filter(|(name, _)| *name != TEMPLATE);
+    let values = others.map(|(name, text)| (name.clone(), text.clone()));
+    Ok((template.clone(), values.collect()))
 }
 
 /// Makes the letter of an attempt.

@@ -1,13 +1,12 @@
 //! Content to push: headers and body. Pure.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use a2::request::payload::{APS, PayloadLike};
 use a2::{DefaultNotificationBuilder, NotificationBuilder as _, NotificationOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bongsu_domain::{Channel, Content, Delivery, identity};
+use bongsu_domain::{Channel, Content, Delivery, Pairs, identity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -91,7 +90,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'a str>,
     #[serde(flatten)]
-    data: &'a BTreeMap<String, String>,
+    data: &'a Pairs,
     #[serde(skip)]
     device_token: &'a str,
     #[serde(skip)]

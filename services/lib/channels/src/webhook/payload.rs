@@ -1,8 +1,6 @@
 //! Content to request: the body and the Standard Webhooks headers. Pure.
 
-use std::collections::BTreeMap;
-
-use bongsu_domain::{Channel, Delivery};
+use bongsu_domain::{Channel, Delivery, Pairs};
 use serde::Serialize;
 
 use super::keys::SigningKey;
@@ -36,8 +34,8 @@ pub(super) struct Data<'a> {
     title: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    data: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    data: &'a Pairs,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,8 +44,8 @@ pub(super) struct Data<'a> {
     collapse_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     campaign_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    labels: &'a Pairs,
 }
 
 impl<'a> Data<'a> {

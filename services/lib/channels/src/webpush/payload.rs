@@ -1,11 +1,10 @@
 //! Content to push: what the browser's service worker reads, and the headers beside it. Pure.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bongsu_domain::{Channel, Content, Delivery, Purpose, Timestamp};
+use bongsu_domain::{Channel, Content, Delivery, Pairs, Purpose, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -118,8 +117,8 @@ struct Text<'a> {
     image: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tag: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    data: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    data: &'a Pairs,
     delivery_id: bongsu_domain::DeliveryId,
     event_id: &'a str,
     sender: &'a str,

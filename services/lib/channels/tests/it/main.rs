@@ -36,7 +36,7 @@ use bongsu_channels::provider::{Attempt, AttemptResult, Provider};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Platform, Purpose, RecipientTerms, Timestamp,
+    Ordering, Pairs, Platform, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::Secret;
 use tokio::time::Instant;
@@ -86,7 +86,7 @@ fn delivery(channel: Channel, address: &str, event: &str) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 

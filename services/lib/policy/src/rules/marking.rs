@@ -97,8 +97,7 @@ fn unescaped(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use bongsu_domain::Pairs;
     use proptest::prelude::*;
 
     use super::*;
@@ -137,7 +136,7 @@ mod tests {
     #[test]
     fn an_override_must_bring_both_itself() {
         let of = |text: &str| Content {
-            overrides: BTreeMap::from([("discord".to_owned(), text.to_owned())]),
+            overrides: Pairs::from([("discord".to_owned(), text.to_owned())]),
             ..Content::default()
         };
         let whole = format!("{{\"content\":\"{} x {}\"}}", MARKING.mark, MARKING.closing);

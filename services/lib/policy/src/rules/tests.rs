@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Consent, Content, ContentHash, Delivery, DeliveryId,
-    OnUncertain, Ordering, Platform, Purpose, Reason, RecipientTerms, Timestamp,
+    OnUncertain, Ordering, Pairs, Platform, Purpose, Reason, RecipientTerms, Timestamp,
 };
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn delivery(purpose: Purpose, terms: RecipientTerms) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }
 

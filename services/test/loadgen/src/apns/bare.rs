@@ -1,6 +1,5 @@
 //! Our provider in a closed loop: no Kafka, deliveries in memory.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use bongsu_channels::{Settings, build};
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering as Order, Purpose, RecipientTerms, Timestamp,
+    Ordering as Order, Pairs, Purpose, RecipientTerms, Timestamp,
 };
 use bongsu_runtime::Clock;
 use hdrhistogram::Histogram;
@@ -107,7 +106,7 @@ pub(super) fn delivery(i: u32, now_ms: i64) -> Delivery {
         content: Content {
             title: Some("Order paid".into()),
             body: Some(format!("Your order {i} is paid.")),
-            data: BTreeMap::from([("seq".into(), i.to_string())]),
+            data: Pairs::from([("seq".into(), i.to_string())]),
             ..Content::default()
         },
         event_id,
@@ -120,6 +119,6 @@ pub(super) fn delivery(i: u32, now_ms: i64) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
     }
 }

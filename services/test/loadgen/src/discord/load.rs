@@ -8,7 +8,7 @@ use std::time::Duration;
 use bongsu_domain::identity::DeliveryParts;
 use bongsu_domain::{
     Address, AddressId, Channel, Class, Content, ContentHash, Delivery, DeliveryId, OnUncertain,
-    Ordering, Purpose, RecipientTerms, Timestamp, partition_of,
+    Ordering, Pairs, Purpose, RecipientTerms, Timestamp, partition_of,
 };
 use bongsu_schemas::{Codec, Topics, headers};
 use bongsu_stream::kafka::{KafkaCluster, Settings};
@@ -168,7 +168,7 @@ fn delivery(i: usize, class: Class, now_ms: i64) -> Delivery {
         on_uncertain: OnUncertain::Resend,
         campaign_id: None,
         replay_id: None,
-        labels: BTreeMap::new(),
+        labels: Pairs::new(),
         terms: RecipientTerms::default(),
     }
 }

@@ -3,12 +3,11 @@
 //! Delivery `i` belongs to key `key(i)`, and within a key the numbers rise, so order is checked on
 //! `i` alone.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bongsu_domain::identity::DeliveryParts;
-use bongsu_domain::{AddressId, Channel, Class, Content, DeliveryId, partition_of};
+use bongsu_domain::{AddressId, Channel, Class, Content, DeliveryId, Pairs, partition_of};
 use bongsu_schemas::convert::content_hash;
 use bongsu_schemas::millis::Millis;
 use bongsu_schemas::{Codec, Delivery, Topics, headers, records};
@@ -178,7 +177,7 @@ impl Load {
         } else {
             "resend"
         };
-        let mut data = BTreeMap::new();
+        let mut data = Pairs::new();
         if !self.same_content {
             data.insert("seq".to_owned(), event_id.clone());
         }

@@ -62,7 +62,7 @@ fn a_body_alone_is_a_plain_alert_and_link_and_image_travel_beside_it() {
 #[test]
 fn data_alone_is_a_background_push_of_priority_five() {
     let delivery = with(Content {
-        data: BTreeMap::from([("link".into(), "mine".into())]),
+        data: Pairs::from([("link".into(), "mine".into())]),
         link: Some("https://x.example".into()),
         ..Content::default()
     });
@@ -179,7 +179,7 @@ fn what_apple_would_refuse_is_told_with_the_member() {
         Err(ContentFault::Empty)
     );
     let reserved = with(Content {
-        data: BTreeMap::from([("aps".into(), "x".into())]),
+        data: Pairs::from([("aps".into(), "x".into())]),
         ..Content::default()
     });
     assert_eq!(push(&reserved, TOPIC), Err(ContentFault::ReservedData));
