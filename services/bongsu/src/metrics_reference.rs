@@ -21,7 +21,7 @@ bongsu_deliveries_admitted_total = bongsu_outcomes_total + bongsu_restored_deliv
 /// The page.
 pub(crate) fn reference() -> String {
     let mut out = String::from(HEAD);
-    let sections: [(&str, &str, Vec<InstrumentDoc>); 10] = [
+    let sections: [(&str, &str, Vec<InstrumentDoc>); 11] = [
         (
             "process",
             "Every process, with whatever runs in it.",
@@ -51,6 +51,11 @@ pub(crate) fn reference() -> String {
             "stops",
             "What people hold back, as dispatch sees it.",
             bongsu_dispatch::metrics::ControlInstruments::describe(),
+        ),
+        (
+            "places",
+            "How much dispatch of a channel may do at once.",
+            bongsu_dispatch::metrics::ChannelInstruments::describe(),
         ),
         (
             "suppressions",

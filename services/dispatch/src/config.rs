@@ -19,6 +19,10 @@ settings! {
         /// Share of those places that bulk deliveries may take together, so that a campaign never
         /// takes the last one from a transactional delivery.
         pub bulk_share: Ratio = Ratio::percent(80),
+        /// Where more than one transactional delivery in forty starts later than this after it was
+        /// written to Kafka (limits not counted), bulk yields: it falls to a thirty-second of its
+        /// places and grows back while they are on time. 0s switches that off.
+        pub bulk_yields_at: Duration = Duration::millis(40),
         /// Unsettled deliveries one partition may hold; above it, reading the partition pauses.
         pub window_records: usize = 2_000,
         /// Bytes of deliveries that a channel holds in this process, what Kafka's client has read

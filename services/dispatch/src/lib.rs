@@ -30,6 +30,7 @@ pub mod pacing;
 pub mod receipts;
 pub mod restore;
 pub mod service;
+pub mod yielding;
 
 pub use config::Settings;
 pub use error::DispatchError;

@@ -100,6 +100,14 @@ instruments! {
     }
 }
 
+instruments! {
+    /// The instruments of a channel, over both classes.
+    pub struct ChannelInstruments in "bongsu_dispatch_channel" {
+        /// Attempts of bulk that may be open at once; below `dispatch.bulk_share` while it yields to transactional deliveries that start late.
+        bulk_places: Gauge<u64> = "bongsu_bulk_attempts_allowed" of "attempts" by [channel], alert "when it stays at a thirty-second: the machine is at its end, or limits hold transactional deliveries up";
+    }
+}
+
 /// Handles for one channel and class, built once.
 #[derive(Debug, Clone)]
 pub struct DispatchMetrics {
@@ -366,6 +374,29 @@ impl ControlMetrics {
     /// A control record means nothing here.
     pub fn unreadable(&self) {
         self.on.unreadable.add(1, &self.label);
+    }
+}
+
+/// Handles of a channel, built once.
+#[derive(Debug, Clone)]
+pub struct ChannelMetrics {
+    on: ChannelInstruments,
+    label: [KeyValue; 1],
+}
+
+impl ChannelMetrics {
+    /// Registers the instruments.
+    #[must_use]
+    pub fn new(metrics: &Metrics, channel: Channel) -> Self {
+        Self {
+            on: ChannelInstruments::new(metrics),
+            label: [KeyValue::new("channel", channel.as_str())],
+        }
+    }
+
+    /// So many attempts of bulk may be open.
+    pub fn bulk_places(&self, attempts: usize) {
+        self.on.bulk_places.record(attempts as u64, &self.label);
     }
 }
 

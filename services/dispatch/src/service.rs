@@ -18,11 +18,12 @@ use crate::config::Settings;
 use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
-use crate::metrics::DispatchMetrics;
+use crate::metrics::{ChannelMetrics, DispatchMetrics};
 use crate::owner::{LaneBudget, Permits, ReadAhead, Shared};
 use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
+use crate::yielding::{BulkPlaces, Starts};
 
 /// The key of the session timeout, in complaints.
 const SESSION: &str = "dispatch.session_timeout";
@@ -87,11 +88,11 @@ pub async fn run(
             "topic {topic} does not exist"
         )));
     };
+    let bulk_places = settings.bulk_share.of(settings.max_in_flight).max(1);
     let common = Common {
         all: Arc::new(Semaphore::new(settings.max_in_flight)),
-        bulk: Arc::new(Semaphore::new(
-            settings.bulk_share.of(settings.max_in_flight).max(1),
-        )),
+        bulk: Arc::new(Semaphore::new(bulk_places)),
+        starts: Arc::new(Starts::new(settings.bulk_yields_at.0)),
         pacing: Pacing::new(
             Arc::clone(&resources.provider),
             settings.max_in_flight,
@@ -106,7 +107,15 @@ pub async fn run(
         notes: resources.cluster.producer(Duration::from_millis(1))?,
         read_ahead: Arc::new(ReadAhead::new(settings.memory.0 / 4)),
     };
+    let bulk = BulkPlaces {
+        places: Arc::clone(&common.bulk),
+        most: bulk_places,
+        starts: Arc::clone(&common.starts),
+        clock: resources.clock,
+        metrics: ChannelMetrics::new(&resources.metrics, resources.channel),
+    };
     let mut loops = Tasks::new();
+    loops.spawn("bulk places", bulk.follow(shutdown.child()));
     loops.spawn("control", follower.run(shutdown.child()));
     let stopping = shutdown.child();
     loops.spawn("suppressions", async move {
@@ -198,6 +207,7 @@ fn egress_name(settings: &Settings) -> String {
 struct Common {
     all: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
+    starts: Arc<Starts>,
     pacing: Arc<Pacing>,
     switch: StopSwitch,
     suppressed: Suppressed,
@@ -275,6 +285,8 @@ fn shared(
         notes: Arc::clone(&common.notes),
         dead_letters: (topics.dead_letters(), common.topics.dead_letter_partitions),
         permits: Permits::new(Arc::clone(&common.all), bulk),
+        class,
+        starts: Arc::clone(&common.starts),
         pacing: Arc::clone(&common.pacing),
         guard: settings.repeat_guard.limit(channel),
         switch: common.switch.clone(),

@@ -61,6 +61,7 @@ fn every_instrument_is_used_and_has_the_labels_it_is_described_with() {
     m.flooded();
     m.guard_forgot(1);
     m.held_by_night(1);
+    ChannelMetrics::new(&metrics, Channel::Webhook).bulk_places(1);
     let control = ControlMetrics::new(&metrics, Channel::Webhook);
     control.stops(1);
     control.unreadable();
@@ -68,6 +69,7 @@ fn every_instrument_is_used_and_has_the_labels_it_is_described_with() {
     for doc in Instruments::describe()
         .into_iter()
         .chain(ControlInstruments::describe())
+        .chain(ChannelInstruments::describe())
     {
         let found = labels_of(&text, &doc).unwrap_or_else(|| panic!("{} is not used", doc.name));
         let described: BTreeSet<String> = doc.labels.iter().map(|l| (*l).to_owned()).collect();

@@ -118,6 +118,10 @@ impl Owner {
                 nights: &mut self.nights,
                 guard: self.guard.as_mut(),
                 pacing: &self.shared.pacing,
+                starts: self
+                    .shared
+                    .counted_starts()
+                    .filter(|_| source == Source::Main),
                 now,
                 passes: Vec::new(),
                 ends: Vec::new(),

@@ -42,7 +42,7 @@ impl Owner {
     pub(super) fn goes_with_flood(&mut self, sender: u64, key: u64, diverted: bool) -> bool {
         let now = self.now;
         self.diversion.floods.heard(sender, now);
-        if diverted || !self.diversion.floods.diverts(sender, now) {
+        if diverted || self.shared.has_little() || !self.diversion.floods.diverts(sender, now) {
             return false;
         }
         let is_here = self
@@ -60,7 +60,8 @@ impl Owner {
     pub(super) fn look_for_floods(&mut self) {
         let now = self.now;
         self.end_floods();
-        if !self.load.is_paused() || now - self.diversion.looked_at < LOOK_MS {
+        let looks_again = now - self.diversion.looked_at >= LOOK_MS;
+        if !looks_again || !self.load.is_paused() || self.shared.has_little() {
             return;
         }
         self.diversion.looked_at = now;

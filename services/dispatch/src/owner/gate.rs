@@ -18,6 +18,7 @@ use crate::control::StopSwitch;
 use crate::guard::Guard;
 use crate::metrics::Lateness;
 use crate::pacing::{Asked, Pacing, Pass};
+use crate::yielding::Starts;
 
 /// Everything that is asked for one start.
 pub(super) struct Gate<'a> {
@@ -27,6 +28,8 @@ pub(super) struct Gate<'a> {
     pub(super) nights: &'a mut Nights,
     pub(super) guard: Option<&'a mut Guard>,
     pub(super) pacing: &'a Arc<Pacing>,
+    /// Where a start is counted that nothing but the load can have delayed.
+    pub(super) starts: Option<&'a Starts>,
     pub(super) now: i64,
     /// The right to attempt each delivery of the batch, in its order.
     pub(super) passes: Vec<Pass>,
@@ -89,6 +92,11 @@ impl Starter<Pending> for Gate<'_> {
         match self.pacing.ask(subject, retries) {
             Asked::Go(pass) => {
                 self.passes.push(pass);
+                if let Some(starts) = self.starts
+                    && pending.times.is_first_and_unlimited()
+                {
+                    starts.started(self.now - pending.record.timestamp);
+                }
                 pending.times.start(self.now);
                 Permit::Go
             }
@@ -179,6 +187,11 @@ impl Times {
     /// When the attempt under way, or the last one, started.
     pub(super) const fn started(&self) -> i64 {
         self.started
+    }
+
+    /// Whether nothing was started yet, and no limit held it back.
+    const fn is_first_and_unlimited(&self) -> bool {
+        self.first_started == 0 && self.limited_since == 0 && self.limiter == 0
     }
 
     fn limit(&mut self, now: i64) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bongsu_channels::provider::Provider;
-use bongsu_domain::{Delivery, OnUncertain};
+use bongsu_domain::{Class, Delivery, OnUncertain};
 use bongsu_policy::{Nights, RepeatLimit, RetryPolicy};
 use bongsu_runtime::Clock;
 use bongsu_schemas::{Codec, SchemaLookup};
@@ -13,12 +13,13 @@ use bongsu_stream::port::{Producer, Record};
 use bongsu_suppressions::Suppressed;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::ReadAhead;
+use super::{Pending, ReadAhead};
 use crate::control::StopSwitch;
 use crate::lease::Lease;
 use crate::metrics::DispatchMetrics;
 use crate::pacing::Pacing;
 use crate::restore::Sources;
+use crate::yielding::Starts;
 
 /// Records and bytes that were handed to an owner and are not settled, shared with the class loop.
 #[derive(Debug, Default)]
@@ -238,6 +239,10 @@ pub struct Shared {
     pub dead_letters: (Arc<str>, i32),
     /// Attempts open at once, over all partitions of the channel.
     pub permits: Permits,
+    /// The class.
+    pub class: Class,
+    /// How transactional deliveries start: counted by their owners, looked at by those of bulk.
+    pub starts: Arc<Starts>,
     /// What may be asked of the provider, over all partitions of the channel.
     pub pacing: Arc<Pacing>,
     /// The repeat guard's limit; none where the channel is not guarded.
@@ -283,6 +288,16 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Where the starts of this class are counted.
+    pub(super) fn counted_starts(&self) -> Option<&Starts> {
+        (self.class == Class::Transactional).then_some(&self.starts)
+    }
+
+    /// Whether this class has so few places that it leaves what can wait.
+    pub(super) fn has_little(&self) -> bool {
+        self.class == Class::Bulk && self.starts.bulk_has_little()
+    }
+
     /// Whether an attempt of this delivery whose answer was never seen must stay the last one.
     #[must_use]
     pub fn never_twice(&self, delivery: &Delivery) -> bool {
@@ -298,7 +313,10 @@ impl Shared {
 /// our bookkeeping.
 #[must_use]
 pub fn size_of_record(record: &Record) -> usize {
-    const BOOKKEEPING: usize = 768;
+    /// The sequencer's entry, its places in the maps, and what the allocator adds to some fifteen small
+    /// texts.
+    const OTHERS: usize = 500;
+    const BOOKKEEPING: usize = size_of::<Pending>() + size_of::<Delivery>() + OTHERS;
     let value = record.value.as_ref().map_or(0, bytes::Bytes::len);
     let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
     2 * value + key + BOOKKEEPING

@@ -3,6 +3,7 @@
 //! * [`sequencer`]: what of one partition may start, what waits, what is complete, what may be
 //!   committed;
 //! * [`flood`]: which sender fills a partition that others wait in;
+//! * [`yielding`]: what bulk leaves to transactional deliveries that are late;
 //! * [`retry`]: what follows an attempt;
 //! * [`repeats`]: which events were seen before;
 //! * [`repeat_guard`]: which contents an address has had too often;
@@ -22,6 +23,7 @@ pub mod rules;
 pub mod sequencer;
 pub mod stops;
 pub mod suppressions;
+pub mod yielding;
 
 pub use flood::{Floods, Turns};
 pub use newest::{Newest, Sieve, Unit};

@@ -1,0 +1,259 @@
+//! Bulk yields to transactional deliveries that start late: [`bongsu_policy::yielding`] with a clock, and places
+//! to hold back.
+//!
+//! The owners of the transactional class count in [`Starts`] how their deliveries start. `BulkPlaces` looks at
+//! it, and keeps from bulk what it may not use. While that is most of its places, floods stay where they are:
+//! the way through the side lane costs a second write and read of each delivery.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bongsu_policy::yielding::{PERIOD_MS, Seen, Yielding};
+use bongsu_runtime::{Clock, Shutdown};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::DispatchError;
+use crate::metrics::ChannelMetrics;
+
+/// Below this part of its places, bulk does nothing that can wait.
+const LITTLE: f64 = 0.5;
+
+/// How the transactional deliveries of a channel start, counted between two looks.
+#[derive(Debug, Default)]
+pub struct Starts {
+    /// A start later than this is late, milliseconds; 0 where bulk never yields.
+    late_ms: u64,
+    started: AtomicU32,
+    late: AtomicU32,
+    waited_ms: AtomicU64,
+    has_little: AtomicBool,
+}
+
+impl Starts {
+    /// None yet; one is late that waited for longer than `late`. Bulk never yields where that is zero.
+    #[must_use]
+    pub fn new(late: Duration) -> Self {
+        Self {
+            late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// A transactional delivery starts that waited for so many milliseconds, for no limit's sake.
+    pub fn started(&self, waited_ms: i64) {
+        let waited = u64::try_from(waited_ms).unwrap_or(0);
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.waited_ms.fetch_add(waited, Ordering::Relaxed);
+        if waited > self.late_ms {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether bulk has little of its places, and leaves what can wait.
+    pub fn bulk_has_little(&self) -> bool {
+        self.has_little.load(Ordering::Relaxed)
+    }
+
+    fn look(&self) -> Seen {
+        Seen {
+            started: self.started.swap(0, Ordering::Relaxed),
+            late: self.late.swap(0, Ordering::Relaxed),
+            waited_ms: self.waited_ms.swap(0, Ordering::Relaxed),
+        }
+    }
+}
+
+/// The places of one channel's bulk class.
+pub(crate) struct BulkPlaces {
+    pub(crate) places: Arc<Semaphore>,
+    /// How many there are.
+    pub(crate) most: usize,
+    pub(crate) starts: Arc<Starts>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: ChannelMetrics,
+}
+
+impl BulkPlaces {
+    /// Holds back what bulk may not use, until it is told to end.
+    pub(crate) async fn follow(self, shutdown: Shutdown) -> Result<(), DispatchError> {
+        self.metrics.bulk_places(self.most);
+        if self.starts.late_ms == 0 {
+            return Ok(());
+        }
+        let mut yielding = Yielding::new(self.clock.now_millis());
+        let mut held = Held::of(&self.places);
+        let mut ticks = tokio::time::interval(Duration::from_millis(PERIOD_MS.unsigned_abs()));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut allowed = self.most;
+        loop {
+            // Whoever has a place keeps it: what is missing is taken as places come free.
+            let hold = async {
+                held.hold(self.most - allowed).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                _ = ticks.tick() => {}
+                () = hold => {}
+            }
+            let share = yielding.look(self.clock.now_millis(), self.starts.look());
+            self.starts
+                .has_little
+                .store(share < LITTLE, Ordering::Relaxed);
+            let now_allowed = part(self.most, share);
+            if now_allowed != allowed {
+                tell(self.most, allowed, now_allowed);
+                self.metrics.bulk_places(now_allowed);
+                allowed = now_allowed;
+            }
+        }
+    }
+}
+
+/// A campaign that has become slow is a question somebody will ask.
+fn tell(most: usize, before: usize, now: usize) {
+    if before == most && now < most {
+        tracing::info!(
+            places = now,
+            of = most,
+            "bulk yields: transactional deliveries start late"
+        );
+    } else if before < most && now == most {
+        tracing::info!(places = now, "bulk has all of its places again");
+    }
+}
+
+/// A part of so many places, and at least one.
+fn part(most: usize, share: f64) -> usize {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share between 0 and 1 of a number of places"
+    )]
+    let places = (most as f64 * share).round() as usize;
+    places.clamp(1, most.max(1))
+}
+
+/// Places that nobody gets.
+struct Held {
+    from: Arc<Semaphore>,
+    places: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    fn of(from: &Arc<Semaphore>) -> Self {
+        Self {
+            from: Arc::clone(from),
+            places: None,
+        }
+    }
+
+    fn places(&self) -> usize {
+        let places = self.places.as_ref();
+        places.map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Holds so many. Cancel safe: it keeps what it has by then.
+    async fn hold(&mut self, wanted: usize) {
+        let has = self.places();
+        if let Some(places) = self.places.as_mut().filter(|_| wanted < has) {
+            drop(places.split(has - wanted));
+        }
+        while self.places() < wanted {
+            // In parts, for one that is cancelled gives back what it waited with; in large ones, for
+            // each waits behind everybody who wants a place.
+            let part = (wanted - self.places()).div_ceil(4);
+            let part = u32::try_from(part).unwrap_or(u32::MAX);
+            let Ok(more) = Arc::clone(&self.from).acquire_many_owned(part).await else {
+                return;
+            };
+            match &mut self.places {
+                Some(places) => places.merge(more),
+                None => self.places = Some(more),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bongsu_domain::Channel;
+    use bongsu_runtime::{Metrics, Tasks};
+
+    use super::*;
+
+    const MOST: usize = 64;
+
+    struct World {
+        places: Arc<Semaphore>,
+        starts: Arc<Starts>,
+        shutdown: Shutdown,
+        tasks: Tasks,
+    }
+
+    impl World {
+        fn start(late: Duration) -> Self {
+            let places = Arc::new(Semaphore::new(MOST));
+            let starts = Arc::new(Starts::new(late));
+            let bulk = BulkPlaces {
+                places: Arc::clone(&places),
+                most: MOST,
+                starts: Arc::clone(&starts),
+                clock: Clock::system(),
+                metrics: ChannelMetrics::new(&Metrics::new().unwrap(), Channel::Webhook),
+            };
+            let shutdown = Shutdown::new();
+            let mut tasks = Tasks::new();
+            tasks.spawn("bulk places", bulk.follow(shutdown.clone()));
+            Self {
+                places,
+                starts,
+                shutdown,
+                tasks,
+            }
+        }
+
+        /// So many looks with ten starts each that waited for so long.
+        async fn go_on(&self, looks: u32, waited_ms: i64) {
+            for _ in 0..looks {
+                for _ in 0..10 {
+                    self.starts.started(waited_ms);
+                }
+                tokio::time::sleep(Duration::from_millis(PERIOD_MS.unsigned_abs())).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_held_back_while_starts_are_late_and_given_back_after() {
+        let world = World::start(Duration::from_millis(40));
+        world.go_on(20, 40).await;
+        assert_eq!(world.places.available_permits(), MOST, "not late yet");
+        // What is in use is taken as it comes free.
+        let used = Arc::clone(&world.places).try_acquire_many_owned(56);
+        world.go_on(4, 41).await;
+        assert_eq!(world.places.available_permits(), 0);
+        assert!(world.starts.bulk_has_little());
+        drop(used);
+        world.go_on(2, 41).await;
+        assert_eq!(world.places.available_permits(), 2, "the floor");
+        world.go_on(2_500, 5).await;
+        assert_eq!(world.places.available_permits(), MOST);
+        assert!(!world.starts.bulk_has_little());
+        world.go_on(2, 500).await;
+        world.shutdown.request();
+        world.tasks.join().await.unwrap();
+        assert_eq!(world.places.available_permits(), MOST, "nothing is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn zero_switches_it_off() {
+        let world = World::start(Duration::ZERO);
+        world.go_on(40, 5_000).await;
+        assert_eq!(world.places.available_permits(), MOST);
+        assert!(!world.starts.bulk_has_little());
+    }
+}
