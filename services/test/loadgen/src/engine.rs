@@ -70,7 +70,8 @@ enum Scenario {
     LoopingPublisher,
     Compare(Comparison),
     OpenLoop,
-    Memory,
+    /// Whether over HTTP/2.
+    Memory(&'static str, bool),
     MemoryOutage,
 }
 
@@ -154,7 +155,12 @@ impl Scenario {
             mixed("broadcast_beside_ordinary", broadcast, 0.0),
         ];
         let mut all: Vec<Self> = comparisons.into_iter().map(Self::Compare).collect();
-        all.extend([Self::OpenLoop, Self::Memory, Self::MemoryOutage]);
+        all.extend([
+            Self::OpenLoop,
+            Self::Memory("memory_5000", false),
+            Self::Memory("h2_memory_5000", true),
+            Self::MemoryOutage,
+        ]);
         all
     }
 
@@ -179,14 +185,13 @@ impl Scenario {
             Self::CorruptCheckpoint => "corrupt_checkpoint",
             Self::DatabaseRollsBack => "database_rolls_back",
             Self::HalfOpenDatabase => "half_open_database",
-            Self::Restore(name, _) => name,
+            Self::Restore(name, _) | Self::Memory(name, _) => name,
             Self::Provider(what) => what.name,
             Self::Campaign => "campaign_beside",
             Self::StopSender => "stop_sender",
             Self::LoopingPublisher => "looping_publisher",
             Self::Compare(what) => what.name,
             Self::OpenLoop => "open_loop",
-            Self::Memory => "memory_5000",
             Self::MemoryOutage => "memory_outage",
         }
     }
@@ -227,7 +232,7 @@ impl Scenario {
             Self::LoopingPublisher => stops::looping_publisher(drill).await,
             Self::Compare(what) => bench::compare(drill, what).await,
             Self::OpenLoop => bench::open_loop(drill).await,
-            Self::Memory => bench::memory(drill).await,
+            Self::Memory(name, http2) => bench::memory(drill, name, *http2).await,
             Self::MemoryOutage => bench::memory_outage(drill).await,
         }
     }

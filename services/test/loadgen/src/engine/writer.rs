@@ -18,6 +18,9 @@ use crate::load::wall_us;
 
 /// Records without an acknowledgement at most; below the producer's own limits.
 const OUTSTANDING: usize = 10_000;
+/// Time between two hand-overs to Kafka: fanout, which writes deliveries otherwise, commits as often. A shorter
+/// one makes a request of nearly every record, and the brokers busy with what no fanout asks of them.
+const LINGER: Duration = Duration::from_millis(20);
 /// Records written between two looks at the clock where no rate is set.
 const LOOK_EVERY: u32 = 64;
 
@@ -45,7 +48,7 @@ impl Writing {
     /// # Errors
     /// When no producer can be made.
     pub(crate) fn start(load: Arc<Load>, cluster: &dyn Cluster) -> anyhow::Result<Self> {
-        let producer = cluster.producer(Duration::from_millis(2))?;
+        let producer = cluster.producer(LINGER)?;
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicU32::new(0));
         let task = tokio::spawn(write(

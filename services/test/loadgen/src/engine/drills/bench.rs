@@ -262,19 +262,29 @@ pub(crate) async fn open_loop(drill: &mut Drill) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// Memory of one process at 5,000 per second.
-pub(crate) async fn memory(drill: &mut Drill) -> anyhow::Result<Row> {
+/// Memory of one process at 5,000 per second, over HTTP/1.1 in the clear or over HTTP/2.
+pub(crate) async fn memory(
+    drill: &mut Drill,
+    name: &'static str,
+    http2: bool,
+) -> anyhow::Result<Row> {
     const RATE: f64 = 5_000.0;
     const MOST_KIB: u64 = 64 * 1024;
-    drill.world.start_fleet(&Profile::default(), 1).await?;
+    let mut load = drill.load(deliveries(RATE, drill.size(15.0, 120.0)), Some(RATE));
+    let mut profile = Profile::default();
+    if http2 {
+        load.target = drill.world.provider_tls.url();
+        profile.ca_file = Some(drill.world.certificate());
+    }
+    drill.world.start_fleet(&profile, 1).await?;
     let pids = drill.world.fleet_pids();
     let watch = Watch::start(&drill.world.client, &drill.world.simulator_url, pids);
-    let load = drill.load(deliveries(RATE, drill.size(15.0, 120.0)), Some(RATE));
     let run = drill.begin(load, &json!({"latency_ms": RTT_MS})).await?;
     let finished = drill.settle(run, PATIENCE, &[]).await?;
     let seen = watch.finish().await?;
     drill.world.stop_fleet().await?;
-    let mut row = drill.row("memory_5000");
+    let mut row = drill.row(name);
+    row.add("protocol", &if http2 { "h2" } else { "http/1.1" });
     row.judge(&finished.verdict, finished.cpu_us, 0, &[]);
     row.add("rate", &RATE);
     row.add("rss_kib", &seen.largest_rss_kib());

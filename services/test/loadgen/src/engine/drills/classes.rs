@@ -5,7 +5,7 @@ use std::time::Duration;
 use bongsu_domain::Class;
 use serde_json::json;
 
-use crate::engine::drill::{Drill, RTT_MS, WORKERS, deliveries};
+use crate::engine::drill::{Drill, Finished, RTT_MS, WORKERS, deliveries};
 use crate::engine::load::{Keys, Load};
 use crate::engine::profile::Profile;
 use crate::engine::row::Row;
@@ -56,14 +56,16 @@ pub(crate) async fn campaign(drill: &mut Drill) -> anyhow::Result<Row> {
     row.judge(&alone.verdict, alone.cpu_us, 0, &[]);
     row.judge(&campaign.verdict, campaign.cpu_us, 0, &[]);
     row.judge(&beside.verdict, beside.cpu_us, 0, &[]);
-    let (from, to) = (campaign.log.seen.first(), campaign.log.seen.last());
-    let overlap = beside.log.seen.iter().filter(|seen| {
-        from.is_some_and(|f| f.read_us <= seen.read_us)
-            && to.is_some_and(|t| seen.read_us <= t.read_us)
-    });
     row.add("rate", &rate);
     row.add("recipients", &recipients);
-    row.add("requests_while_the_campaign_ran", &overlap.count());
+    row.add(
+        "requests_while_the_campaign_ran",
+        &while_it_ran(&beside, &campaign),
+    );
+    row.add(
+        "of_the_campaign_meanwhile",
+        &while_it_ran(&campaign, &beside),
+    );
     row.add("alone", &alone.verdict.latency);
     row.add("beside", &beside.verdict.latency);
     row.add("p99_ratio", &ratio);
@@ -72,4 +74,18 @@ pub(crate) async fn campaign(drill: &mut Drill) -> anyhow::Result<Row> {
         ratio <= 1.2,
     );
     Ok(row)
+}
+
+/// Requests of one run between the first and the last of another.
+fn while_it_ran(of: &Finished, other: &Finished) -> usize {
+    let (Some(from), Some(to)) = (other.log.seen.first(), other.log.seen.last()) else {
+        return 0;
+    };
+    let ran = from.read_us..=to.read_us;
+    let meanwhile = of
+        .log
+        .seen
+        .iter()
+        .filter(|seen| ran.contains(&seen.read_us));
+    meanwhile.count()
 }
