@@ -37,9 +37,10 @@ const KEPT: &[u64] = &[
 
 /// Takes everything, in the same time each, and notes what it read when.
 #[derive(Clone)]
-struct Steady {
-    world: World,
-    read: Arc<Mutex<Vec<(String, i64, i64)>>>,
+pub(crate) struct Steady {
+    pub(crate) world: World,
+    /// Sender, when accepted, when read.
+    pub(crate) read: Arc<Mutex<Vec<(String, i64, i64)>>>,
 }
 
 impl Provider for Steady {
@@ -62,7 +63,7 @@ impl Provider for Steady {
     }
 }
 
-fn delivery(sender: &str, n: usize, address: &str, accepted_at: i64) -> Delivery {
+pub(crate) fn delivery(sender: &str, n: usize, address: &str, accepted_at: i64) -> Delivery {
     let address_id = AddressId(address.into());
     let event_id = format!("e-{n}");
     let id = DeliveryId::derive(DeliveryParts {

@@ -8,6 +8,7 @@
 )]
 
 mod backlog;
+mod classes;
 mod flood;
 mod handover;
 mod night;
