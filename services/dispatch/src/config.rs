@@ -20,8 +20,9 @@ settings! {
         /// takes the last one from a transactional delivery.
         pub bulk_share: Ratio = Ratio::percent(80),
         /// Where more than one transactional delivery in forty starts later than this after it was
-        /// written to Kafka (limits not counted), bulk yields: it falls to a thirty-second of its
-        /// places and grows back while they are on time. 0s switches that off.
+        /// written to Kafka (behind limits, stops and others of its key not counted), bulk yields: it
+        /// falls to a thirty-second of its places and grows back while they are on time. 0s switches
+        /// that off.
         pub bulk_yields_at: Duration = Duration::millis(40),
         /// Unsettled deliveries one partition may hold; above it, reading the partition pauses.
         pub window_records: usize = 2_000,

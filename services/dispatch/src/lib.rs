@@ -12,7 +12,8 @@
 //! ended, acknowledged by Kafka: a receipt, a dead letter or a place in the side [`lane`]. What has
 //! ended above it is in the commit's text or in a checkpoint of the [`journal`]; the successor reads
 //! that and the tail of `results` ([`restore`]), and [`follow`]s late receipts of a former owner that
-//! did not drain. Attempts start only while the [`lease`] holds.
+//! did not drain. Attempts start only while the [`lease`] holds, and those of bulk fewer at a time while
+//! transactional ones are late ([`yielding`]).
 
 pub mod class_loop;
 pub mod config;

@@ -104,7 +104,7 @@ instruments! {
     /// The instruments of a channel, over both classes.
     pub struct ChannelInstruments in "bongsu_dispatch_channel" {
         /// Attempts of bulk that may be open at once; below `dispatch.bulk_share` while it yields to transactional deliveries that start late.
-        bulk_places: Gauge<u64> = "bongsu_bulk_attempts_allowed" of "attempts" by [channel], alert "when it stays at a thirty-second: the machine is at its end, or limits hold transactional deliveries up";
+        bulk_places: Gauge<u64> = "bongsu_bulk_attempts_allowed" of "attempts" by [channel], alert "below a quarter of its highest for most of an hour: campaigns wait, more workers are needed";
     }
 }
 

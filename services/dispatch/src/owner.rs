@@ -40,7 +40,7 @@ use self::backlog::Backlog;
 pub use self::backlog::ReadAhead;
 use self::ends::Acknowledged;
 use self::flood::Diversion;
-use self::gate::Times;
+use self::gate::{Limited, Times};
 use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
 pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
@@ -126,6 +126,8 @@ struct Pending {
     guarded: bool,
     /// What pacing knows it by; none for what could not be read.
     subject: Option<Subject>,
+    /// Nothing but the load delays its first attempt, as far as is known.
+    waits_for_load: bool,
     times: Times,
     /// Attempts that were not answered, or answered with "not now, for no reason of yours": what a retry
     /// budget is for. A 429 is the limiter's business.
@@ -179,6 +181,8 @@ pub struct Owner {
     lane: Lane,
     lane_share: LaneShare,
     diversion: Diversion,
+    /// When each account was last told to wait, milliseconds.
+    limited: Limited,
     notes: Notes,
     standstill: Option<Standstill>,
     guard: Option<Guard>,
@@ -266,6 +270,7 @@ impl Owner {
             lane: Lane::default(),
             lane_share,
             diversion,
+            limited: Limited::default(),
             notes: Notes::default(),
             standstill: None,
             guard: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bongsu_policy::yielding::{PERIOD_MS, Seen, Yielding};
 use bongsu_runtime::{Clock, Shutdown};
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::DispatchError;
@@ -98,13 +99,14 @@ impl BulkPlaces {
                 _ = ticks.tick() => {}
                 () = hold => {}
             }
-            let share = yielding.look(self.clock.now_millis(), self.starts.look());
+            let now = self.clock.now_millis();
+            let share = yielding.look(now, self.starts.look());
             self.starts
                 .has_little
                 .store(share < LITTLE, Ordering::Relaxed);
             let now_allowed = part(self.most, share);
             if now_allowed != allowed {
-                tell(self.most, allowed, now_allowed);
+                tell(self.most, allowed, now_allowed, yielding.has_given_up(now));
                 self.metrics.bulk_places(now_allowed);
                 allowed = now_allowed;
             }
@@ -113,12 +115,16 @@ impl BulkPlaces {
 }
 
 /// A campaign that has become slow is a question somebody will ask.
-fn tell(most: usize, before: usize, now: usize) {
+fn tell(most: usize, before: usize, now: usize, given_up: bool) {
     if before == most && now < most {
         tracing::info!(
             places = now,
             of = most,
             "bulk yields: transactional deliveries start late"
+        );
+    } else if given_up {
+        tracing::info!(
+            "bulk goes on beside transactional deliveries that start late: yielding did not help"
         );
     } else if before < most && now == most {
         tracing::info!(places = now, "bulk has all of its places again");
@@ -141,6 +147,9 @@ fn part(most: usize, share: f64) -> usize {
 struct Held {
     from: Arc<Semaphore>,
     places: Option<OwnedSemaphorePermit>,
+    /// So many more are waited for. It stays in the queue of those who wait while others are looked at: one that
+    /// began anew each time would never be served where places come free more slowly than they are asked for.
+    wanted: Option<(usize, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
 }
 
 impl Held {
@@ -148,6 +157,7 @@ impl Held {
         Self {
             from: Arc::clone(from),
             places: None,
+            wanted: None,
         }
     }
 
@@ -156,26 +166,41 @@ impl Held {
         places.map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
-    /// Holds so many. Cancel safe: it keeps what it has by then.
+    /// Holds so many. Cancel safe: it keeps what it has by then, and its place in the queue.
     async fn hold(&mut self, wanted: usize) {
         let has = self.places();
         if let Some(places) = self.places.as_mut().filter(|_| wanted < has) {
             drop(places.split(has - wanted));
         }
+        let too_many = |(more, _): &(usize, _)| wanted < has + more;
+        if self.wanted.as_ref().is_some_and(too_many) {
+            self.wanted = None;
+        }
         while self.places() < wanted {
-            // In parts, for one that is cancelled gives back what it waited with; in large ones, for
-            // each waits behind everybody who wants a place.
-            let part = (wanted - self.places()).div_ceil(4);
-            let part = u32::try_from(part).unwrap_or(u32::MAX);
-            let Ok(more) = Arc::clone(&self.from).acquire_many_owned(part).await else {
-                return;
-            };
-            match &mut self.places {
-                Some(places) => places.merge(more),
-                None => self.places = Some(more),
+            // All at once, for each request waits behind everybody who wants a place.
+            let part = wanted - self.places();
+            let from = &self.from;
+            let (_, more) = self
+                .wanted
+                .get_or_insert_with(|| (part, acquire(from, part)));
+            let more = more.await;
+            self.wanted = None;
+            match (&mut self.places, more) {
+                (_, None) => return,
+                (Some(places), Some(more)) => places.merge(more),
+                (places @ None, more) => *places = more,
             }
         }
     }
+}
+
+fn acquire(
+    from: &Arc<Semaphore>,
+    places: usize,
+) -> BoxFuture<'static, Option<OwnedSemaphorePermit>> {
+    let places = u32::try_from(places).unwrap_or(u32::MAX);
+    let acquired = Arc::clone(from).acquire_many_owned(places);
+    Box::pin(async move { acquired.await.ok() })
 }
 
 #[cfg(test)]
@@ -247,6 +272,31 @@ mod tests {
         world.shutdown.request();
         world.tasks.join().await.unwrap();
         assert_eq!(world.places.available_permits(), MOST, "nothing is kept");
+    }
+
+    /// Many owners always want a place, and places come free slowly.
+    #[tokio::test(start_paused = true)]
+    async fn slow_attempts_and_a_queue_of_owners_do_not_keep_the_places() {
+        let world = World::start(Duration::from_millis(40));
+        let mut owners = Tasks::new();
+        let open = Arc::new(AtomicU32::new(0));
+        for _ in 0..MOST * 2 {
+            let (places, open) = (Arc::clone(&world.places), Arc::clone(&open));
+            owners.spawn("owner", async move {
+                while let Ok(place) = places.acquire().await {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    drop(place);
+                }
+                Ok::<(), DispatchError>(())
+            });
+        }
+        world.go_on(4, 5).await;
+        assert_eq!(open.load(Ordering::Relaxed), 64);
+        // Nobody is sooner than the attempts under way, and the queue before it.
+        world.go_on(320, 500).await;
+        assert_eq!(open.load(Ordering::Relaxed), 2, "the floor");
     }
 
     #[tokio::test(start_paused = true)]

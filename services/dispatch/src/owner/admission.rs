@@ -157,7 +157,7 @@ impl Owner {
             && subject.is_some_and(|s| self.goes_with_flood(s.sender, key, diverted));
         // What ends at once need not wait behind others.
         let diverted = (diverted || floods) && ends.is_none();
-        let admission = Admission {
+        let mut admission = Admission {
             offset,
             key,
             sender: subject.map_or(0, |s| s.sender),
@@ -179,6 +179,7 @@ impl Owner {
                 inherited: (may_have_started && !never_twice) || progress.uncertain,
                 guarded: false,
                 subject,
+                waits_for_load: false,
                 times: Times::taken_in(now),
                 failures: 0,
                 failing_since: 0,
@@ -186,9 +187,13 @@ impl Owner {
                 provider_reference: None,
             },
         };
+        let counted = source == Source::Main && self.shared.counted_starts().is_some();
         let Some(sequencer) = self.sequencer(source) else {
             return TakenIn::Ended;
         };
+        // Behind others of its key it waits for their sake.
+        admission.payload.waits_for_load =
+            counted && progress.not_before == 0 && !sequencer.has_key(key);
         let admitted = sequencer.admit(admission);
         match admitted {
             Admitted::Queued => {

@@ -118,10 +118,8 @@ impl Owner {
                 nights: &mut self.nights,
                 guard: self.guard.as_mut(),
                 pacing: &self.shared.pacing,
-                starts: self
-                    .shared
-                    .counted_starts()
-                    .filter(|_| source == Source::Main),
+                starts: &self.shared.starts,
+                limited: &mut self.limited,
                 now,
                 passes: Vec::new(),
                 ends: Vec::new(),

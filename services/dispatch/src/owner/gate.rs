@@ -4,11 +4,13 @@
 //! Whatever says no costs nothing: a stopped, nightly or paced delivery waits with its key or its
 //! account, what is suppressed, dropped from a backlog or a repeat ends without an attempt. A key that waits for the day goes to the side lane.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bongsu_channels::provider::AttemptResult;
 use bongsu_domain::{Reason, Settled, Timestamp};
 use bongsu_policy::Nights;
+use bongsu_policy::hashing::ByHash;
 use bongsu_policy::sequencer::{Permit, Starter};
 use bongsu_suppressions::Suppressed;
 
@@ -28,8 +30,9 @@ pub(super) struct Gate<'a> {
     pub(super) nights: &'a mut Nights,
     pub(super) guard: Option<&'a mut Guard>,
     pub(super) pacing: &'a Arc<Pacing>,
-    /// Where a start is counted that nothing but the load can have delayed.
-    pub(super) starts: Option<&'a Starts>,
+    /// Where a start is counted that nothing but the load has delayed.
+    pub(super) starts: &'a Starts,
+    pub(super) limited: &'a mut Limited,
     pub(super) now: i64,
     /// The right to attempt each delivery of the batch, in its order.
     pub(super) passes: Vec<Pass>,
@@ -58,14 +61,19 @@ impl Starter<Pending> for Gate<'_> {
                 self.ends.push(dropped(settled, pending.uncertain));
                 return Permit::End;
             }
-            Fate::Waits(until) => return Permit::KeyWaits(until),
+            Fate::Waits(until) => {
+                pending.waits_for_load = false;
+                return Permit::KeyWaits(until);
+            }
         }
         if let Some(stop) = self.switch.decide(delivery, now) {
             self.stopped += 1;
+            pending.waits_for_load = false;
             return Permit::KeyWaits(stop.ask_again(now).0);
         }
         if let Some(day) = self.nights.decide(delivery, now) {
             self.nightly.push((delivery.order_key().0, day.0));
+            pending.waits_for_load = false;
             return Permit::KeyWaits(day.0);
         }
         if attempts == 0
@@ -80,6 +88,7 @@ impl Starter<Pending> for Gate<'_> {
         }
         if let Some(wait) = self.pacing.hold(delivery) {
             pending.times.limit(self.now);
+            pending.waits_for_load = false;
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4);
             return Permit::KeyWaits(self.now.saturating_add(wait.max(1)));
         }
@@ -92,20 +101,25 @@ impl Starter<Pending> for Gate<'_> {
         match self.pacing.ask(subject, retries) {
             Asked::Go(pass) => {
                 self.passes.push(pass);
-                if let Some(starts) = self.starts
-                    && pending.times.is_first_and_unlimited()
+                let account = u64::from(subject.account.number());
+                if std::mem::take(&mut pending.waits_for_load)
+                    && attempts == 0
+                    && !self.limited.since(account, pending.times.taken_in)
                 {
-                    starts.started(self.now - pending.record.timestamp);
+                    self.starts.started(self.now - pending.record.timestamp);
                 }
                 pending.times.start(self.now);
                 Permit::Go
             }
             Asked::KeyWaits(until) => {
                 pending.times.limit(self.now);
+                pending.waits_for_load = false;
                 Permit::KeyWaits(until)
             }
             Asked::AccountWaits(until) => {
                 pending.times.limit(self.now);
+                let account = u64::from(subject.account.number());
+                self.limited.told(account, self.now);
                 Permit::GroupWaits(until)
             }
         }
@@ -163,6 +177,22 @@ pub(super) const fn told_to_pacing(result: AttemptResult, strangers: bool) -> At
     }
 }
 
+/// When accounts were told to wait, milliseconds by their number: all of an account waits then, and not only the
+/// one that asked.
+#[derive(Debug, Default)]
+pub(super) struct Limited(HashMap<u64, i64, ByHash>);
+
+impl Limited {
+    fn told(&mut self, account: u64, now: i64) {
+        self.0.insert(account, now);
+    }
+
+    /// Whether the account was told to wait since then.
+    fn since(&self, account: u64, then: i64) -> bool {
+        !self.0.is_empty() && self.0.get(&account).is_some_and(|at| *at >= then)
+    }
+}
+
 /// What a delivery's time went into so far; moments and spans are milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Times {
@@ -187,11 +217,6 @@ impl Times {
     /// When the attempt under way, or the last one, started.
     pub(super) const fn started(&self) -> i64 {
         self.started
-    }
-
-    /// Whether nothing was started yet, and no limit held it back.
-    const fn is_first_and_unlimited(&self) -> bool {
-        self.first_started == 0 && self.limited_since == 0 && self.limiter == 0
     }
 
     fn limit(&mut self, now: i64) {
