@@ -126,8 +126,6 @@ struct Pending {
     guarded: bool,
     /// What pacing knows it by; none for what could not be read.
     subject: Option<Subject>,
-    /// Nothing but the load delays its first attempt, as far as is known.
-    waits_for_load: bool,
     times: Times,
     /// Attempts that were not answered, or answered with "not now, for no reason of yours": what a retry
     /// budget is for. A 429 is the limiter's business.

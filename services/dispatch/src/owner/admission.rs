@@ -179,7 +179,6 @@ impl Owner {
                 inherited: (may_have_started && !never_twice) || progress.uncertain,
                 guarded: false,
                 subject,
-                waits_for_load: false,
                 times: Times::taken_in(now),
                 failures: 0,
                 failing_since: 0,
@@ -192,7 +191,7 @@ impl Owner {
             return TakenIn::Ended;
         };
         // Behind others of its key it waits for their sake.
-        admission.payload.waits_for_load =
+        admission.payload.times.waits_for_load =
             counted && progress.not_before == 0 && !sequencer.has_key(key);
         let admitted = sequencer.admit(admission);
         match admitted {

@@ -62,18 +62,18 @@ impl Starter<Pending> for Gate<'_> {
                 return Permit::End;
             }
             Fate::Waits(until) => {
-                pending.waits_for_load = false;
+                pending.times.waits_for_load = false;
                 return Permit::KeyWaits(until);
             }
         }
         if let Some(stop) = self.switch.decide(delivery, now) {
             self.stopped += 1;
-            pending.waits_for_load = false;
+            pending.times.waits_for_load = false;
             return Permit::KeyWaits(stop.ask_again(now).0);
         }
         if let Some(day) = self.nights.decide(delivery, now) {
             self.nightly.push((delivery.order_key().0, day.0));
-            pending.waits_for_load = false;
+            pending.times.waits_for_load = false;
             return Permit::KeyWaits(day.0);
         }
         if attempts == 0
@@ -88,7 +88,7 @@ impl Starter<Pending> for Gate<'_> {
         }
         if let Some(wait) = self.pacing.hold(delivery) {
             pending.times.limit(self.now);
-            pending.waits_for_load = false;
+            pending.times.waits_for_load = false;
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 4);
             return Permit::KeyWaits(self.now.saturating_add(wait.max(1)));
         }
@@ -102,7 +102,7 @@ impl Starter<Pending> for Gate<'_> {
             Asked::Go(pass) => {
                 self.passes.push(pass);
                 let account = u64::from(subject.account.number());
-                if std::mem::take(&mut pending.waits_for_load)
+                if std::mem::take(&mut pending.times.waits_for_load)
                     && attempts == 0
                     && !self.limited.since(account, pending.times.taken_in)
                 {
@@ -113,7 +113,7 @@ impl Starter<Pending> for Gate<'_> {
             }
             Asked::KeyWaits(until) => {
                 pending.times.limit(self.now);
-                pending.waits_for_load = false;
+                pending.times.waits_for_load = false;
                 Permit::KeyWaits(until)
             }
             Asked::AccountWaits(until) => {
@@ -198,6 +198,8 @@ impl Limited {
 pub(super) struct Times {
     /// When it was taken in.
     taken_in: i64,
+    /// Nothing but the load delays its first attempt, as far as is known.
+    pub(super) waits_for_load: bool,
     /// When the attempt under way, or the last one, started; 0 before the first.
     started: i64,
     first_started: i64,

@@ -40,8 +40,8 @@ const LEAST_LATE: f64 = 1.5;
 const NEAR: f64 = 1.5;
 /// Growth of a look up to what is taken to be safe.
 const FAST: f64 = 1.15;
-/// Growth of a look from there: all of it in two minutes.
-const SLOW: f64 = 1.0 / 2_400.0;
+/// Growth of a look from there: all of it in a minute.
+const SLOW: f64 = 1.0 / 1_200.0;
 /// Growth of a look where there is nobody to yield to.
 const IDLE: f64 = 1.5;
 /// The part of what was too much that is taken to be safe.
