@@ -2,7 +2,7 @@
 //! to hold back.
 //!
 //! The owners of the transactional class count in [`Starts`] how their deliveries start. `BulkPlaces` looks at
-//! it, and keeps from bulk what it may not use. While that is most of its places, floods stay where they are:
+//! it, and keeps from bulk what it may not use. While that is nearly all of its places, floods stay where they are:
 //! the way through the side lane costs a second write and read of each delivery.
 
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::DispatchError;
 use crate::metrics::ChannelMetrics;
 
-/// Below this part of its places, bulk does nothing that can wait.
-const LITTLE: f64 = 0.5;
+/// Below this part of its places, bulk does nothing that can wait. Not more: a window that stays full is read on a
+/// little at a time, which costs more than parking does.
+const LITTLE: f64 = 1.0 / 16.0;
 
 /// How the transactional deliveries of a channel start, counted between two looks.
 #[derive(Debug, Default)]
