@@ -18,7 +18,7 @@ use crate::error::DispatchError;
 use crate::metrics::ChannelMetrics;
 
 /// Below this part of its places, bulk does nothing that can wait. Not more: a window that stays full is read on a
-/// little at a time, which costs more than parking does.
+/// little at a time, which seems to cost more than parking does (ADR 0016).
 const LITTLE: f64 = 1.0 / 16.0;
 
 /// How the transactional deliveries of a channel start, counted between two looks.
