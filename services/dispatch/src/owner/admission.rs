@@ -186,7 +186,7 @@ impl Owner {
                 provider_reference: None,
             },
         };
-        let counted = source == Source::Main && self.shared.counted_starts().is_some();
+        let counted = source == Source::Main && self.shared.counts_starts();
         let Some(sequencer) = self.sequencer(source) else {
             return TakenIn::Ended;
         };

@@ -288,9 +288,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Where the starts of this class are counted.
-    pub(super) fn counted_starts(&self) -> Option<&Starts> {
-        (self.class == Class::Transactional).then_some(&self.starts)
+    /// Whether the starts of this class are counted.
+    pub(super) fn counts_starts(&self) -> bool {
+        self.class == Class::Transactional
     }
 
     /// Whether this class has so few places that it leaves what can wait.

@@ -72,6 +72,46 @@ async fn beside_a_campaign(yields_at: Duration) -> i64 {
     late.max().unwrap()
 }
 
+/// What waits for others of its own key is not late for the campaign's sake.
+#[tokio::test(start_paused = true)]
+async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
+    let world = World::new().await.unwrap();
+    let steady = Steady {
+        world: world.clone(),
+        read: Arc::default(),
+    };
+    let settings = bongsu_dispatch::Settings {
+        window_records: 400,
+        ..World::settings()
+    };
+    let worker = world
+        .dispatch_with(settings, "worker", 7, Arc::new(steady.clone()))
+        .unwrap();
+    let begun = world.clock.now_millis();
+    // Four addresses, and eighty deliveries a second of them at the most: the last ones wait for seconds.
+    let shop = (0..400).map(|n| delivery("shop", n, &format!("s-{}", n % 4), begun));
+    write(&world, Class::Transactional, shop).await;
+    let of_campaign = |n| Delivery {
+        class: "bulk".into(),
+        ..delivery("campaign", n, &format!("c-{n}"), begun)
+    };
+    write(&world, Class::Bulk, (0..500).map(of_campaign)).await;
+    let waited = Instant::now();
+    while outcomes(&world).await.unwrap().len() < 900 {
+        sleep(Duration::from_millis(500)).await;
+        assert!(waited.elapsed() < Duration::from_secs(120), "stalled");
+    }
+    worker.stop().await.unwrap();
+    let read = steady.read.lock().unwrap();
+    let last = |of: &str| {
+        let all = read.iter().filter(|(sender, ..)| sender == of);
+        all.map(|(.., at)| at - begun).max().unwrap()
+    };
+    let (shop, campaign) = (last("shop"), last("campaign"));
+    assert!(shop > 4_000, "{shop}");
+    assert!(campaign < 4_000, "{campaign}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_campaign_yields_its_places_to_what_it_makes_late() {
     let late = beside_a_campaign(Duration::from_millis(40)).await;
