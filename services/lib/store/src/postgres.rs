@@ -6,6 +6,7 @@
 //! long; where PostgreSQL does find a deadlock, the transaction is run again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_domain::{DeliveryId, Suppression, Timestamp};
@@ -42,18 +43,31 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects and brings the tables to this version.
+    /// Connects and brings the tables to this version. A transaction in which nobody says anything is
+    /// `abandoned` after so long: PostgreSQL does not notice that a connection is dead for two hours, and
+    /// its locks would hold every other writer up until then.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open(
         options: PgConnectOptions,
-        connections: u32,
-        acquire: Duration,
+        pool: PgPoolOptions,
+        abandoned: Duration,
     ) -> Result<Self, OpenError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(acquire)
+        // Not among the options of the connection: poolers between us and PostgreSQL refuse those.
+        let set: Arc<str> = format!(
+            "SET idle_in_transaction_session_timeout = {}",
+            abandoned.as_millis()
+        )
+        .into();
+        let pool = pool
+            .after_connect(move |connection, _| {
+                let set = Arc::clone(&set);
+                Box::pin(async move {
+                    let set = sqlx::raw_sql(AssertSqlSafe(set.to_string()));
+                    set.execute(connection).await.map(|_| ())
+                })
+            })
             // A slow statement of thousands of values is no line for a log; the caller measures.
             .connect_with(options.disable_statement_logging())
             .await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bongsu_runtime::settings::Complaint;
 use bongsu_runtime::{Duration, Secret};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::error::OpenError;
@@ -15,6 +15,9 @@ use crate::store::LedgerStore;
 
 /// Valid on both databases.
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Less than that cuts off a process that only waited for its turn.
+const ABANDONED_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(1);
 
 bongsu_runtime::settings! {
     /// The database of status and statistics.
@@ -26,6 +29,9 @@ bongsu_runtime::settings! {
         pub connections: u32 = 8,
         /// How long a call may wait for a free connection.
         pub acquire_timeout: Duration = Duration::secs(5),
+        /// How long PostgreSQL keeps a transaction in which nobody says anything, and its locks. Where
+        /// a connection dies without a word, those who want the same rows wait for as long.
+        pub abandoned_after: Duration = Duration::secs(15),
     }
 }
 
@@ -41,6 +47,12 @@ impl Settings {
             complaints.push(Complaint::new(
                 format!("{section}.connections"),
                 "must be at least 1",
+            ));
+        }
+        if self.abandoned_after.0 < ABANDONED_AT_LEAST {
+            complaints.push(Complaint::new(
+                format!("{section}.abandoned_after"),
+                "must be at least 1s",
             ));
         }
         complaints
@@ -95,7 +107,11 @@ pub async fn open(settings: &Settings) -> Result<Arc<dyn LedgerStore>, OpenError
         }
         Location::Postgres(options) => {
             let options = (*options).application_name("bongsu");
-            Arc::new(PostgresStore::open(options, settings.connections, acquire).await?)
+            let pool = PgPoolOptions::new()
+                .max_connections(settings.connections)
+                .acquire_timeout(acquire);
+            let store = PostgresStore::open(options, pool, settings.abandoned_after.0);
+            Arc::new(store.await?)
         }
     })
 }
@@ -109,11 +125,15 @@ mod tests {
         let settings = Settings {
             url: Secret::new("mysql://root:hunter2@db/x"),
             connections: 0,
+            abandoned_after: Duration::millis(10),
             ..Settings::default()
         };
         let complaints = settings.complaints("store");
         let keys: Vec<_> = complaints.iter().map(|c| c.key.as_str()).collect();
-        assert_eq!(keys, ["store.url", "store.connections"]);
+        assert_eq!(
+            keys,
+            ["store.url", "store.connections", "store.abandoned_after"]
+        );
         assert!(!format!("{complaints:?}").contains("hunter2"));
     }
 

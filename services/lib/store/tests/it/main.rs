@@ -7,6 +7,7 @@
 )]
 
 mod contention;
+mod half_open;
 mod hygiene;
 mod lookups;
 mod meaning;
