@@ -125,6 +125,24 @@ pub(crate) fn latency(
     }
 }
 
+/// How many deliveries waited for longer than `most_ms`, by the second in which they were due.
+pub(crate) fn late_by_second(
+    load: &Load,
+    written: &Written,
+    log: &Log,
+    most_ms: f64,
+) -> BTreeMap<u64, usize> {
+    let mut first = vec![true; written.count as usize];
+    let mut late = BTreeMap::new();
+    for seen in &log.seen {
+        let is_first = first.get_mut(seen.i as usize).is_some_and(std::mem::take);
+        if is_first && millis(waited_us(load, written, seen)) > most_ms {
+            *late.entry(load.due(seen.i).as_secs()).or_default() += 1;
+        }
+    }
+    late
+}
+
 fn waited_us(load: &Load, written: &Written, seen: &Seen) -> u64 {
     let due = u64::try_from(load.due(seen.i).as_micros()).unwrap_or(u64::MAX);
     seen.read_us
