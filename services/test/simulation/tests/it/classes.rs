@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bongsu_domain::{Channel, Class};
+use bongsu_channels::limits::Limits;
+use bongsu_channels::provider::{Attempt, AttemptResult, Provider, TryError};
+use bongsu_domain::{Act, Backlog, Channel, Class};
 use bongsu_schemas::Delivery;
 use bongsu_simulation::verdict::outcomes;
 use bongsu_simulation::world::World;
 use bongsu_stream::port::{Cluster as _, Headers, Outgoing};
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
+use crate::backlog::act;
 use crate::flood::{Steady, delivery};
 
 const CAMPAIGN: usize = 3_000;
@@ -72,9 +76,40 @@ async fn beside_a_campaign(yields_at: Duration) -> i64 {
     late.max().unwrap()
 }
 
-/// What waits for others of its own key is not late for the campaign's sake.
-#[tokio::test(start_paused = true)]
-async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
+/// Why deliveries of the shop are late, whatever the campaign does.
+#[derive(Clone, Copy, PartialEq)]
+enum Reason {
+    /// Others of the same key are before them.
+    Key,
+    /// Somebody stopped the sender, and starts it again later.
+    Stop,
+    /// Their account may send so many a second.
+    Limit,
+}
+
+/// As [`Steady`], with one account that has a limit.
+#[derive(Clone)]
+struct Limited(Steady);
+
+impl Provider for Limited {
+    fn attempt<'a>(
+        &'a self,
+        batch: &'a [Attempt<'a>],
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Vec<AttemptResult>, TryError>> {
+        self.0.attempt(batch, deadline)
+    }
+
+    fn limits(&self, account: &str) -> Limits {
+        Limits {
+            per_second: (account == "limited").then_some(40),
+            ..Limits::default()
+        }
+    }
+}
+
+/// How late the shop's last delivery was, and how long a campaign beside it took, milliseconds.
+async fn beside_a_shop_that_is_late(reason: Reason) -> (i64, i64) {
     let world = World::new().await.unwrap();
     let steady = Steady {
         world: world.clone(),
@@ -84,20 +119,41 @@ async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
         window_records: 400,
         ..World::settings()
     };
+    if reason == Reason::Stop {
+        act(&world, "sender/shop", Act::Stop, Backlog::All).await;
+    }
+    let provider = Arc::new(Limited(steady.clone()));
     let worker = world
-        .dispatch_with(settings, "worker", 7, Arc::new(steady.clone()))
+        .dispatch_with(settings, "worker", 7, provider)
         .unwrap();
     let begun = world.clock.now_millis();
-    // Four addresses, and eighty deliveries a second of them at the most: the last ones wait for seconds.
-    let shop = (0..400).map(|n| delivery("shop", n, &format!("s-{}", n % 4), begun));
+    let (many, keys) = match reason {
+        // Four addresses, and eighty deliveries a second of them at the most.
+        Reason::Key => (400, 4),
+        Reason::Stop | Reason::Limit => (200, 200),
+    };
+    let shop = (0..many).map(|n| Delivery {
+        account: if reason == Reason::Limit {
+            "limited"
+        } else {
+            "default"
+        }
+        .into(),
+        ..delivery("shop", n, &format!("s-{}", n % keys), begun)
+    });
     write(&world, Class::Transactional, shop).await;
     let of_campaign = |n| Delivery {
         class: "bulk".into(),
         ..delivery("campaign", n, &format!("c-{n}"), begun)
     };
-    write(&world, Class::Bulk, (0..500).map(of_campaign)).await;
+    let campaign = 1_000;
+    write(&world, Class::Bulk, (0..campaign).map(of_campaign)).await;
+    if reason == Reason::Stop {
+        sleep(Duration::from_secs(2)).await;
+        act(&world, "sender/shop", Act::Start, Backlog::All).await;
+    }
     let waited = Instant::now();
-    while outcomes(&world).await.unwrap().len() < 900 {
+    while outcomes(&world).await.unwrap().len() < many + campaign {
         sleep(Duration::from_millis(500)).await;
         assert!(waited.elapsed() < Duration::from_secs(120), "stalled");
     }
@@ -107,9 +163,31 @@ async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
         let all = read.iter().filter(|(sender, ..)| sender == of);
         all.map(|(.., at)| at - begun).max().unwrap()
     };
-    let (shop, campaign) = (last("shop"), last("campaign"));
+    (last("shop"), last("campaign"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
+    let (shop, campaign) = beside_a_shop_that_is_late(Reason::Key).await;
+    println!("shop {shop}, campaign {campaign}");
     assert!(shop > 4_000, "{shop}");
-    assert!(campaign < 4_000, "{campaign}");
+    assert!(campaign < 5_000, "{campaign}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_does_not_yield_to_a_sender_that_was_stopped() {
+    let (shop, campaign) = beside_a_shop_that_is_late(Reason::Stop).await;
+    println!("shop {shop}, campaign {campaign}");
+    assert!(shop > 2_000, "{shop}");
+    assert!(campaign < 5_000, "{campaign}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_does_not_yield_to_an_account_that_is_at_its_limit() {
+    let (shop, campaign) = beside_a_shop_that_is_late(Reason::Limit).await;
+    println!("shop {shop}, campaign {campaign}");
+    assert!(shop > 4_000, "{shop}");
+    assert!(campaign < 5_000, "{campaign}");
 }
 
 #[tokio::test(start_paused = true)]
