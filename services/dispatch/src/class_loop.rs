@@ -322,6 +322,7 @@ impl ClassLoop {
                 continue;
             };
             let bytes = records.iter().map(size_of_record).sum();
+            partition.load.set_window(share);
             partition.load.add(records.len(), bytes);
             send(&partition.commands, &tp, Command::Records(records)).await;
             let (open, bytes) = partition.load.get();

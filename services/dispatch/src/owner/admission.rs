@@ -40,14 +40,15 @@ pub(super) enum TakenIn {
 }
 
 impl Owner {
-    /// Takes records into the sequencer, in order, until one needs a schema or lies beyond what the
-    /// last commit announced.
+    /// Takes records into the sequencer, in order, until one needs a schema, lies beyond what the last
+    /// commit announced, or finds the window full: a batch is larger than what is left of it, and a
+    /// record takes a quarter of the memory that its delivery takes.
     pub(super) fn admit_backlog(&mut self) {
         if self.draining || !self.is_confirmed() || self.schema.is_some() {
             return;
         }
         while let Some(record) = self.backlog.front() {
-            if record.offset >= self.reach {
+            if record.offset >= self.reach || self.is_window_full() {
                 return;
             }
             let Some(record) = self.backlog.pop_front() else {
@@ -63,6 +64,11 @@ impl Owner {
                 }
             }
         }
+    }
+
+    fn is_window_full(&self) -> bool {
+        let main = self.sequencers.as_ref().map(|[main, _]| main.bytes());
+        main.is_some_and(|held| held >= self.load.window_bytes())
     }
 
     fn fetch_schema(&mut self, reference: SchemaRef) {

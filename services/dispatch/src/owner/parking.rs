@@ -185,7 +185,8 @@ impl Owner {
         }
         let blocked = sequencer.blocked_keys(usize::MAX);
         let held: usize = blocked.iter().map(|(_, length)| length).sum();
-        if held < half && !(full && held >= records / 2) {
+        // Of what is in the window: what was read besides waits for it.
+        if held < half && !(full && held >= sequencer.open_count() / 2) {
             return;
         }
         for (key, _) in blocked.into_iter().take(UNDER_PRESSURE) {

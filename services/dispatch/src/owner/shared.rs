@@ -22,17 +22,41 @@ use crate::restore::Sources;
 use crate::yielding::Starts;
 
 /// Records and bytes that were handed to an owner and are not settled, shared with the class loop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// What the partition's deliveries may hold together.
+    window_bytes: AtomicUsize,
     /// While the partition is paused: what it must fall to before it is read on.
     room_records: AtomicUsize,
     room_bytes: AtomicUsize,
     paused: AtomicBool,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            records: AtomicUsize::default(),
+            bytes: AtomicUsize::default(),
+            window_bytes: AtomicUsize::new(usize::MAX),
+            room_records: AtomicUsize::default(),
+            room_bytes: AtomicUsize::default(),
+            paused: AtomicBool::default(),
+        }
+    }
+}
+
 impl Load {
+    /// Deliveries of the partition may hold so many bytes; records beyond them stay as they came.
+    pub fn set_window(&self, bytes: usize) {
+        self.window_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn window_bytes(&self) -> usize {
+        self.window_bytes.load(Ordering::Relaxed)
+    }
+
     /// Adds what is handed over.
     pub fn add(&self, records: usize, bytes: usize) {
         self.records.fetch_add(records, Ordering::Relaxed);

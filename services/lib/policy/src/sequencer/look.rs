@@ -136,12 +136,12 @@ impl<P> Sequencer<P> {
     pub fn payload(&self, offset: i64) -> Option<&P> {
         self.entries
             .get(self.ring.open(offset)?)
-            .map(|entry| &entry.payload)
+            .map(|entry| &*entry.payload)
     }
 
     /// The same, to change it.
     pub fn payload_mut(&mut self, offset: i64) -> Option<&mut P> {
-        open(&mut self.entries, &self.ring, offset).map(|entry| &mut entry.payload)
+        open(&mut self.entries, &self.ring, offset).map(|entry| &mut *entry.payload)
     }
 
     /// Attempts of an open delivery so far, the one under way included.

@@ -101,7 +101,7 @@ pub(crate) fn delivery(sender: &str, n: usize, address: &str, accepted_at: i64) 
 }
 
 /// All senders of these worlds share a partition.
-async fn write(world: &World, deliveries: &[Delivery]) {
+pub(crate) async fn write(world: &World, deliveries: &[Delivery]) {
     let producer = world.log.producer(Duration::ZERO).unwrap();
     for delivery in deliveries {
         let topics = &world.topics;

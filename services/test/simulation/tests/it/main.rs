@@ -15,6 +15,7 @@ mod night;
 mod parked;
 mod standstill;
 mod suppressed;
+mod window;
 
 use bongsu_simulation::simulate;
 
