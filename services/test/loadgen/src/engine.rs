@@ -72,7 +72,8 @@ enum Scenario {
     OpenLoop,
     /// Whether over HTTP/2.
     Memory(&'static str, bool),
-    MemoryOutage,
+    /// Whether one provider stands behind all addresses.
+    MemoryOutage(&'static str, bool),
 }
 
 impl Scenario {
@@ -159,7 +160,8 @@ impl Scenario {
             Self::OpenLoop,
             Self::Memory("memory_5000", false),
             Self::Memory("h2_memory_5000", true),
-            Self::MemoryOutage,
+            Self::MemoryOutage("memory_outage", true),
+            Self::MemoryOutage("memory_outage_of_strangers", false),
         ]);
         all
     }
@@ -185,14 +187,13 @@ impl Scenario {
             Self::CorruptCheckpoint => "corrupt_checkpoint",
             Self::DatabaseRollsBack => "database_rolls_back",
             Self::HalfOpenDatabase => "half_open_database",
-            Self::Restore(name, _) | Self::Memory(name, _) => name,
+            Self::Restore(name, _) | Self::Memory(name, _) | Self::MemoryOutage(name, _) => name,
             Self::Provider(what) => what.name,
             Self::Campaign => "campaign_beside",
             Self::StopSender => "stop_sender",
             Self::LoopingPublisher => "looping_publisher",
             Self::Compare(what) => what.name,
             Self::OpenLoop => "open_loop",
-            Self::MemoryOutage => "memory_outage",
         }
     }
 
@@ -233,7 +234,7 @@ impl Scenario {
             Self::Compare(what) => bench::compare(drill, what).await,
             Self::OpenLoop => bench::open_loop(drill).await,
             Self::Memory(name, http2) => bench::memory(drill, name, *http2).await,
-            Self::MemoryOutage => bench::memory_outage(drill).await,
+            Self::MemoryOutage(name, one) => bench::memory_outage(drill, name, *one).await,
         }
     }
 }

@@ -295,8 +295,13 @@ pub(crate) async fn memory(
     Ok(row)
 }
 
-/// Memory of one process while the provider is out and many deliveries wait.
-pub(crate) async fn memory_outage(drill: &mut Drill) -> anyhow::Result<Row> {
+/// Memory of one process while many deliveries wait: the provider behind all addresses is out, or every
+/// address is a receiver of its own and all of them are, so that each is tried for itself.
+pub(crate) async fn memory_outage(
+    drill: &mut Drill,
+    name: &'static str,
+    one_provider: bool,
+) -> anyhow::Result<Row> {
     const MOST_KIB: u64 = 77 * 1024;
     let waiting = drill.size(60_000, 400_000);
     let out = Duration::from_secs(drill.size(20, 600));
@@ -306,7 +311,12 @@ pub(crate) async fn memory_outage(drill: &mut Drill) -> anyhow::Result<Row> {
     while run.writing.so_far() < run.load.deliveries {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    drill.world.start_fleet(&Profile::default(), 1).await?;
+    let profile = if one_provider {
+        Profile::one_receiver()
+    } else {
+        Profile::default()
+    };
+    drill.world.start_fleet(&profile, 1).await?;
     let pids = drill.world.fleet_pids();
     let watch = Watch::start(&drill.world.client, &drill.world.simulator_url, pids);
     tokio::time::sleep(out).await;
@@ -315,7 +325,7 @@ pub(crate) async fn memory_outage(drill: &mut Drill) -> anyhow::Result<Row> {
     let finished = drill.settle(run, PATIENCE, &["dead"]).await?;
     let seen = watch.finish().await?;
     drill.world.stop_fleet().await?;
-    let mut row = drill.row("memory_outage");
+    let mut row = drill.row(name);
     row.judge(&finished.verdict, finished.cpu_us, 0, &["dead"]);
     row.add("outage_seconds", &out.as_secs());
     row.add("rss_kib", &seen.largest_rss_kib());
