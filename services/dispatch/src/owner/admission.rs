@@ -67,8 +67,10 @@ impl Owner {
     }
 
     fn is_window_full(&self) -> bool {
-        let main = self.sequencers.as_ref().map(|[main, _]| main.bytes());
-        main.is_some_and(|held| held >= self.load.window_bytes())
+        self.sequencers.as_ref().is_some_and(|[main, _]| {
+            main.open_count() >= self.shared.window_records
+                || main.bytes() >= self.load.window_bytes()
+        })
     }
 
     fn fetch_schema(&mut self, reference: SchemaRef) {
