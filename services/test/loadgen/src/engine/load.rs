@@ -162,7 +162,9 @@ impl Load {
     pub(crate) fn delivery(&self, i: u32, now_ms: i64) -> Delivery {
         let key = self.key(i);
         let (sender, event_id) = (self.sender(key), i.to_string());
-        let (recipient, address_id) = (format!("r-{key}"), AddressId(format!("a-{key}")));
+        let recipient = format!("r-{key}");
+        // Of its own run: an address that another run's load was told to wait for waits here too.
+        let address_id = AddressId(format!("{}-{key}", self.run));
         let useful = i64::try_from(USEFUL.as_millis()).unwrap_or(i64::MAX);
         let id = DeliveryId::derive(DeliveryParts {
             sender: &sender,
