@@ -169,7 +169,6 @@ async fn beside_a_shop_that_is_late(reason: Reason) -> (i64, i64) {
 #[tokio::test(start_paused = true)]
 async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
     let (shop, campaign) = beside_a_shop_that_is_late(Reason::Key).await;
-    println!("shop {shop}, campaign {campaign}");
     assert!(shop > 4_000, "{shop}");
     assert!(campaign < 5_000, "{campaign}");
 }
@@ -177,7 +176,6 @@ async fn a_campaign_does_not_yield_to_a_key_that_waits_for_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_campaign_does_not_yield_to_a_sender_that_was_stopped() {
     let (shop, campaign) = beside_a_shop_that_is_late(Reason::Stop).await;
-    println!("shop {shop}, campaign {campaign}");
     assert!(shop > 2_000, "{shop}");
     assert!(campaign < 5_000, "{campaign}");
 }
@@ -185,7 +183,6 @@ async fn a_campaign_does_not_yield_to_a_sender_that_was_stopped() {
 #[tokio::test(start_paused = true)]
 async fn a_campaign_does_not_yield_to_an_account_that_is_at_its_limit() {
     let (shop, campaign) = beside_a_shop_that_is_late(Reason::Limit).await;
-    println!("shop {shop}, campaign {campaign}");
     assert!(shop > 4_000, "{shop}");
     assert!(campaign < 5_000, "{campaign}");
 }

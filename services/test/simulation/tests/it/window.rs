@@ -66,6 +66,5 @@ async fn a_batch_does_not_fill_more_than_the_window() {
     }
     worker.stop().await.unwrap();
     assert_eq!(steady.read.lock().unwrap().len(), DELIVERIES);
-    println!("at most {most} held");
     assert!((20..80).contains(&most), "{most}");
 }
