@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -76,12 +77,12 @@ impl Postgres {
         Self::on(Arc::new(Server::start(DURABLE)?))
     }
 
-    /// A new database on a server of its own that is reached over TCP, so that a
-    /// [`FaultProxy`](crate::FaultProxy) can stand before it; its port too.
+    /// A new database on a server that is reached over TCP, so that a [`FaultProxy`](crate::FaultProxy)
+    /// can stand before it: a server of its own, or the given one; its address too.
     ///
     /// # Errors
     /// As [`Postgres::start`].
-    pub fn start_tcp() -> Result<(Self, u16)> {
+    pub fn start_tcp() -> Result<(Self, SocketAddr)> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
@@ -93,7 +94,20 @@ impl Postgres {
                 String::new(),
             );
         }
-        Ok((Self::on(Arc::new(server))?, port))
+        let authority = authority(&server.base.0);
+        let address = authority
+            .to_socket_addrs()
+            .with_context(|| format!("{authority} is no host and port"))?
+            .next()
+            .with_context(|| format!("{authority} has no address"))?;
+        Ok((Self::on(Arc::new(server))?, address))
+    }
+
+    /// As [`Postgres::url`], through something that stands before it at `address`.
+    #[must_use]
+    pub fn url_through(&self, address: SocketAddr) -> String {
+        let url = self.url();
+        url.replacen(authority(&url), &address.to_string(), 1)
     }
 
     /// Runs a statement in this database, as its owner.
@@ -160,6 +174,13 @@ impl Drop for Postgres {
         // A private server takes it along anyway.
         drop(gone);
     }
+}
+
+/// Host and port of a URL.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority)
 }
 
 #[derive(Debug)]

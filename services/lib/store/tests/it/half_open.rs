@@ -1,6 +1,5 @@
 //! A connection to PostgreSQL that dies without a word in the middle of a transaction.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bongsu_domain::Outcome;
@@ -18,11 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Its locks are given up, and what it wanted to write is written by the next try.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_locks_of_a_connection_that_went_silent_are_given_up() {
-    let (postgres, port) = Postgres::start_tcp().unwrap();
-    let line = FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-    let name = postgres.url().rsplit('/').next().unwrap().to_owned();
+    let (postgres, address) = Postgres::start_tcp().unwrap();
+    let line = FaultProxy::start(address).unwrap();
     let settings = Settings {
-        url: Secret::new(format!("postgres://postgres@{}/{name}", line.address())),
+        url: Secret::new(postgres.url_through(line.address())),
         abandoned_after: bongsu_runtime::Duration::secs(1),
         ..Settings::default()
     };
@@ -47,7 +45,8 @@ async fn the_locks_of_a_connection_that_went_silent_are_given_up() {
 }
 
 async fn until_somebody_waits(postgres: &Postgres) {
-    let ask = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted";
+    let ask = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted \
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     while postgres.ask(ask).unwrap() != "t" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,9 +1,7 @@
 //! The ledger's database fails: the bookkeeping may be late, but nothing is sent twice for it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bongsu_testkit::{FaultProxy, Postgres};
 use serde_json::json;
 use tokio::time::Instant;
@@ -33,19 +31,14 @@ struct Database {
 
 impl Database {
     fn start() -> anyhow::Result<Self> {
-        let (postgres, port) = Postgres::start_tcp()?;
-        let line = FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], port)))?;
+        let (postgres, address) = Postgres::start_tcp()?;
+        let line = FaultProxy::start(address)?;
         Ok(Self { postgres, line })
     }
 
     /// Its URL through the line.
-    fn url(&self) -> anyhow::Result<String> {
-        let url = self.postgres.url();
-        let name = url.rsplit('/').next().context("a URL without a database")?;
-        Ok(format!(
-            "postgres://postgres@{}/{name}",
-            self.line.address()
-        ))
+    fn url(&self) -> String {
+        self.postgres.url_through(self.line.address())
     }
 
     /// Waits until the ledger knows every delivery of a run; gives the seconds it took.
@@ -103,7 +96,7 @@ async fn fail(
     set: impl Fn(bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Row, Finished)> {
     let rate = (drill.capacity().await? / 4.0).min(1_000.0);
-    drill.world.start_ledger(&database.url()?)?;
+    drill.world.start_ledger(&database.url())?;
     drill
         .world
         .start_fleet(&Profile::default(), WORKERS)
