@@ -16,8 +16,9 @@ use crate::store::LedgerStore;
 /// Valid on both databases.
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Less than that cuts off a process that only waited for its turn.
-const ABANDONED_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(1);
+/// Less than that cuts off a process that only waited for its turn; far more, PostgreSQL does not take.
+const ABANDONED: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(24 * 3_600);
 
 bongsu_runtime::settings! {
     /// The database of status and statistics.
@@ -30,7 +31,9 @@ bongsu_runtime::settings! {
         /// How long a call may wait for a free connection.
         pub acquire_timeout: Duration = Duration::secs(5),
         /// How long PostgreSQL keeps a transaction in which nobody says anything, and its locks. Where
-        /// a connection dies without a word, those who want the same rows wait for as long.
+        /// a connection dies without a word, those who want the same rows wait for as long. Behind a
+        /// pooler that gives each transaction another connection, set
+        /// `idle_in_transaction_session_timeout` of the role as well.
         pub abandoned_after: Duration = Duration::secs(15),
     }
 }
@@ -49,10 +52,10 @@ impl Settings {
                 "must be at least 1",
             ));
         }
-        if self.abandoned_after.0 < ABANDONED_AT_LEAST {
+        if !ABANDONED.contains(&self.abandoned_after.0) {
             complaints.push(Complaint::new(
                 format!("{section}.abandoned_after"),
-                "must be at least 1s",
+                "must be from 1s to 24h",
             ));
         }
         complaints
