@@ -45,7 +45,8 @@ const NEAR: f64 = 1.5;
 const FAST: f64 = 1.15;
 /// Looks from there to what was too much: a minute of them.
 const SLOW_LOOKS: f64 = 1_200.0;
-/// Where it is too much before it is back there, other things may be why: so little of it is forgotten.
+/// Where it is too much before it is back there, other things may be why: so little of it is forgotten, and
+/// nothing where the time before was [`SEPARATE_MS`] ago.
 const NEXT_TIME: f64 = 0.8;
 /// Growth of a look where nobody knows what is too much.
 const PROBING: f64 = 1.01;
@@ -80,6 +81,8 @@ pub struct Yielding {
     /// When anything transactional started last, and late.
     spoken_at: i64,
     late_at: i64,
+    /// Since it fell it grew because nothing transactional started: that says nothing of why they are late.
+    idle: bool,
     /// Bulk does not grow before.
     calm_at: i64,
     floored: Option<Floored>,
@@ -137,6 +140,7 @@ impl Yielding {
             late: 0.0,
             spoken_at: now,
             late_at: now,
+            idle: false,
             calm_at: now,
             floored: None,
             given_up_until: now,
@@ -168,6 +172,7 @@ impl Yielding {
         }
         let is_late =
             seen.started > 0 && self.late >= LEAST_LATE && self.late * LATE_ONE_IN > self.started;
+        let late_lately = now - self.late_at < SEPARATE_MS;
         if is_late {
             self.late_at = now;
         }
@@ -175,18 +180,20 @@ impl Yielding {
             return self.share;
         }
         if is_late {
-            self.fall(now);
+            self.fall(now, late_lately);
         } else if now - self.spoken_at >= IDLE_MS {
+            if !late_lately {
+                self.floored = None;
+            }
             self.too_much = FLOOR;
-            self.floored = None;
+            self.idle = true;
             self.share = (self.share * IDLE).min(1.0);
         } else if now >= self.calm_at {
             let calm = now - self.late_at >= PATIENCE_MS;
             if calm {
                 self.pause = PAUSE_MS;
             }
-            let late_lately = now - self.late_at < SEPARATE_MS;
-            if !late_lately || self.share > FLOOR * NEAR {
+            if !late_lately || (self.share > FLOOR * NEAR && !self.idle) {
                 self.floored = None;
             }
             self.grow();
@@ -206,19 +213,21 @@ impl Yielding {
         self.share = grown.min(1.0);
     }
 
-    fn fall(&mut self, now: i64) {
+    fn fall(&mut self, now: i64, late_lately: bool) {
         self.calm_at = now + CALM_MS;
-        if self.share > FLOOR * NEAR {
+        if self.share > FLOOR * NEAR && !self.idle {
             // Perhaps because of that share: whether less of it helps is to be seen.
             self.floored = None;
         }
         if self.share > FLOOR {
             self.too_much = if self.share < 1.0 {
-                self.share.max(self.too_much * NEXT_TIME)
+                let kept = if late_lately { NEXT_TIME } else { 1.0 };
+                self.share.max(self.too_much * kept)
             } else {
                 FLOOR
             };
             self.share = FLOOR;
+            self.idle = false;
             // Each start speaks for one fall only.
             (self.started, self.late) = (0.0, 0.0);
         }
@@ -352,6 +361,45 @@ mod tests {
         }
         println!("{:.3} of its places on the mean", shares / 72_000.0);
         assert!(shares / 72_000.0 > 0.5, "{}", shares / 72_000.0);
+    }
+
+    #[test]
+    fn hiccups_that_are_rarer_still_leave_bulk_what_it_had() {
+        for seconds in [16, 30, 55] {
+            let mut bulk = Yielding::new(0);
+            // It was too much once, at some three tenths.
+            let seen = |share: f64| if share > 0.3 { late(0.5, 90) } else { ON_TIME };
+            watch(&mut bulk, 0, 1_200, seen);
+            let known = bulk.too_much;
+            let (mut shares, from) = (0.0, 1_200 * PERIOD_MS);
+            for n in 1..=72_000 {
+                let hiccups = n % (seconds * 20) < 2;
+                let seen = if hiccups { late(0.5, 80) } else { ON_TIME };
+                shares += bulk.look(from + n * PERIOD_MS, seen);
+            }
+            let mean = shares / 72_000.0;
+            println!("every {seconds} s: {mean:.3} of its places on the mean");
+            assert!(bulk.too_much >= known * 0.99, "{} {known}", bulk.too_much);
+            assert!(mean > known * 0.25, "{mean} {known}");
+        }
+    }
+
+    #[test]
+    fn sparse_starts_that_are_late_whatever_bulk_does_are_given_up() {
+        let mut bulk = Yielding::new(0);
+        let one = Seen {
+            started: 1,
+            late: 1,
+            waited_ms: 500,
+        };
+        // One in 1.05 s, for an hour.
+        let mut full = 0;
+        for n in 1..=72_000 {
+            let seen = if n % 21 == 0 { one } else { Seen::default() };
+            full += i64::from(bulk.look(n * PERIOD_MS, seen) >= 1.0);
+        }
+        println!("all of its places at {full} of 72000 looks");
+        assert!(full > 60_000, "{full}");
     }
 
     #[test]
