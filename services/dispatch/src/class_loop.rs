@@ -322,20 +322,28 @@ impl ClassLoop {
                 continue;
             };
             let bytes = records.iter().map(size_of_record).sum();
-            partition.load.set_window(share);
+            partition.load.set_share(share);
             partition.load.add(records.len(), bytes);
             send(&partition.commands, &tp, Command::Records(records)).await;
             let (open, bytes) = partition.load.get();
             let full = open >= self.limits.window_records || bytes >= share;
-            if full && !partition.paused {
+            if full {
                 // Half of it must be free before it is read on: often enough for speed, rarely enough
-                // for the consumer, which throws away what it has fetched at every pause.
+                // for the consumer, which throws away what it has fetched at every pause. Told to a paused
+                // one too, for its share may have become smaller.
                 partition
                     .load
                     .tell_at(self.limits.window_records / 2, share / 2);
-                if !partition.load.has_room() {
-                    partition.paused = true;
-                    self.consumer.pause(std::slice::from_ref(&tp));
+                match (partition.load.has_room(), partition.paused) {
+                    (true, true) => {
+                        partition.paused = false;
+                        self.consumer.resume(std::slice::from_ref(&tp));
+                    }
+                    (false, false) => {
+                        partition.paused = true;
+                        self.consumer.pause(std::slice::from_ref(&tp));
+                    }
+                    (true, false) | (false, true) => {}
                 }
             }
         }

@@ -43,8 +43,8 @@ use self::flood::Diversion;
 use self::gate::{Limited, Times};
 use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
-pub use self::shared::{LaneBudget, Load, Permits, Shared, size_of_record};
-use self::shared::{LaneShare, Permit};
+pub use self::shared::{Budget, LaneBudget, Load, Permits, Shared, size_of_record};
+use self::shared::{LaneShare, Part, Permit};
 use self::standstill::Standstill;
 use crate::control::StopSwitch;
 use crate::error::DispatchError;
@@ -178,6 +178,8 @@ pub struct Owner {
     backlog_choice: Backlog,
     lane: Lane,
     lane_share: LaneShare,
+    /// What is in the window.
+    window: Part,
     diversion: Diversion,
     /// When each account was last told to wait, milliseconds.
     limited: Limited,
@@ -239,6 +241,7 @@ impl Owner {
         let nights = shared.nights.clone();
         let suppressed = shared.suppressed.clone();
         let lane_share = LaneShare::new(Arc::clone(&shared.lane_budget));
+        let window = Part::new(Arc::clone(&shared.windows));
         let diversion = Diversion::new(shared.flood_share);
         let gauges = Gauges {
             held: shared.metrics.held(),
@@ -267,6 +270,7 @@ impl Owner {
             backlog_choice: Backlog::default(),
             lane: Lane::default(),
             lane_share,
+            window,
             diversion,
             limited: Limited::default(),
             notes: Notes::default(),
@@ -446,7 +450,10 @@ impl Owner {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Start(restored) => self.begin(*restored),
-            Command::Records(records) => self.backlog.extend(records),
+            Command::Records(records) => {
+                self.hear(&records);
+                self.backlog.extend(records);
+            }
             Command::Report(answer) => self.report(answer),
             Command::Committed {
                 reach,

@@ -19,7 +19,7 @@ use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
 use crate::metrics::{ChannelMetrics, DispatchMetrics};
-use crate::owner::{LaneBudget, Permits, ReadAhead, Shared};
+use crate::owner::{Budget, LaneBudget, Permits, ReadAhead, Shared};
 use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
@@ -236,7 +236,7 @@ fn run_class(
                 })?;
                 let limits = Limits {
                     window_records: settings.window_records,
-                    window_bytes: settings.memory.0 / 4,
+                    window_bytes: window_bytes(&settings),
                     commit_interval: settings.commit_interval.0,
                     drain_timeout: settings.drain_timeout.0,
                     foreign_receipts: settings.session_timeout.0 * 2,
@@ -250,6 +250,11 @@ fn run_class(
             }
         })
     }
+}
+
+/// What the windows of a class may hold together.
+fn window_bytes(settings: &Settings) -> usize {
+    settings.memory.0 / 4
 }
 
 fn shared(
@@ -293,6 +298,7 @@ fn shared(
         suppressed: common.suppressed.clone(),
         nights: Nights::new(Arc::clone(&resources.rules), channel),
         lease: Arc::new(Lease::new(resources.clock, settings.lease.0)),
+        windows: Arc::new(Budget::new(window_bytes(settings))),
         lane_budget: Arc::new(LaneBudget::new(lane_bytes)),
         read_ahead: Arc::clone(&common.read_ahead),
         room: Arc::new(Notify::new()),

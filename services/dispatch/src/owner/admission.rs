@@ -44,6 +44,7 @@ impl Owner {
     /// commit announced, or finds the window full: a batch is larger than what is left of it, and a
     /// record takes a quarter of the memory that its delivery takes.
     pub(super) fn admit_backlog(&mut self) {
+        self.count_window();
         if self.draining || !self.is_confirmed() || self.schema.is_some() {
             return;
         }
@@ -55,7 +56,10 @@ impl Owner {
                 return;
             };
             match intake::read(&self.shared.codec, &record) {
-                Intake::Delivery(delivery) => self.admit(record, delivery),
+                Intake::Delivery(delivery) => {
+                    self.admit(record, delivery);
+                    self.count_window();
+                }
                 Intake::Unreadable(reason, detail) => self.put_aside(record, reason, &detail),
                 Intake::NeedsSchema(reference) => {
                     self.backlog.push_front(record);
@@ -66,11 +70,20 @@ impl Owner {
         }
     }
 
-    fn is_window_full(&self) -> bool {
+    /// Whether the partition holds its share, and all of them together what they may; or as many records
+    /// as it may.
+    pub(super) fn is_window_full(&self) -> bool {
         self.sequencers.as_ref().is_some_and(|[main, _]| {
             main.open_count() >= self.shared.window_records
-                || main.bytes() >= self.load.window_bytes()
+                || (main.bytes() >= self.load.share() && !self.window.is_free())
         })
+    }
+
+    /// What the window holds has changed.
+    fn count_window(&mut self) {
+        if let Some([main, _]) = &self.sequencers {
+            self.window.set(main.bytes());
+        }
     }
 
     fn fetch_schema(&mut self, reference: SchemaRef) {

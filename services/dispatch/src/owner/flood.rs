@@ -5,8 +5,10 @@
 
 use std::collections::HashSet;
 
+use bongsu_domain::identity::hash64;
 use bongsu_policy::Floods;
 use bongsu_policy::hashing::ByHash;
+use bongsu_stream::port::Record;
 
 use super::Owner;
 use crate::journal::Source;
@@ -37,6 +39,20 @@ impl Diversion {
 }
 
 impl Owner {
+    /// Who speaks in what was read, whether or not there is room for it yet: a flood is one only where
+    /// somebody else speaks.
+    pub(super) fn hear(&mut self, records: &[Record]) {
+        let mut last = None;
+        // The key of a delivery is its sender.
+        for sender in records.iter().filter_map(|record| record.key.as_deref()) {
+            if last != Some(sender) {
+                let number = hash64(&[sender]);
+                self.diversion.floods.heard(number, self.now);
+            }
+            last = Some(sender);
+        }
+    }
+
     /// Whether a delivery that is read goes to the lane because its sender floods. Its key is at home
     /// there already where `diverted` says so.
     pub(super) fn goes_with_flood(&mut self, sender: u64, key: u64, diverted: bool) -> bool {

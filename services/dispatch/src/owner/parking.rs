@@ -174,8 +174,9 @@ impl Owner {
         self.lane.looked_at = now;
         self.free_pinned();
         let (records, _) = self.load.get();
-        // Bytes may fill a window long before its records do.
-        let full = self.load.is_paused();
+        // Bytes may fill a window long before its records do. What waits for a schema or a commit does not
+        // fill it.
+        let full = self.is_window_full() || (self.load.is_paused() && self.backlog.is_empty());
         let half = self.shared.window_records / 2;
         let Some(sequencer) = self.sequencer(Source::Main) else {
             return;

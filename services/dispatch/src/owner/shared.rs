@@ -26,8 +26,8 @@ use crate::yielding::Starts;
 pub struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
-    /// What the partition's deliveries may hold together.
-    window_bytes: AtomicUsize,
+    /// What the partition's deliveries may hold whatever those of others do.
+    share: AtomicUsize,
     /// While the partition is paused: what it must fall to before it is read on.
     room_records: AtomicUsize,
     room_bytes: AtomicUsize,
@@ -39,7 +39,7 @@ impl Default for Load {
         Self {
             records: AtomicUsize::default(),
             bytes: AtomicUsize::default(),
-            window_bytes: AtomicUsize::new(usize::MAX),
+            share: AtomicUsize::new(usize::MAX),
             room_records: AtomicUsize::default(),
             room_bytes: AtomicUsize::default(),
             paused: AtomicBool::default(),
@@ -48,13 +48,13 @@ impl Default for Load {
 }
 
 impl Load {
-    /// Deliveries of the partition may hold so many bytes; records beyond them stay as they came.
-    pub fn set_window(&self, bytes: usize) {
-        self.window_bytes.store(bytes, Ordering::Relaxed);
+    /// The partition's deliveries may hold so many bytes, whatever those of others do.
+    pub fn set_share(&self, bytes: usize) {
+        self.share.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn window_bytes(&self) -> usize {
-        self.window_bytes.load(Ordering::Relaxed)
+    pub(super) fn share(&self) -> usize {
+        self.share.load(Ordering::Relaxed)
     }
 
     /// Adds what is handed over.
@@ -108,11 +108,62 @@ impl Load {
     }
 }
 
+/// Memory that the partitions of a class share.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Budget {
+    /// A budget of `most` bytes.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.used.load(Ordering::Relaxed) < self.most
+    }
+}
+
+/// One partition's part of a budget. What it holds is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Part {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Part {
+    pub(super) const fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    pub(super) fn set(&mut self, bytes: usize) {
+        let known = std::mem::replace(&mut self.bytes, bytes);
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(known, Ordering::Relaxed);
+    }
+
+    /// Whether there is room in the budget of all.
+    pub(super) fn is_free(&self) -> bool {
+        self.budget.is_free()
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Memory of the side lanes of a class, shared by its partitions.
 #[derive(Debug)]
 pub struct LaneBudget {
-    used: AtomicUsize,
-    most: usize,
+    bytes: Arc<Budget>,
     keys: AtomicUsize,
 }
 
@@ -124,56 +175,47 @@ impl LaneBudget {
 
     /// A budget of `most` bytes.
     #[must_use]
-    pub const fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
-            used: AtomicUsize::new(0),
-            most,
+            bytes: Arc::new(Budget::new(most)),
             keys: AtomicUsize::new(0),
         }
-    }
-
-    /// Whether there is room beyond what each partition may hold in any case.
-    fn is_free(&self) -> bool {
-        self.used.load(Ordering::Relaxed) < self.most
     }
 }
 
 /// One partition's part of the lanes' memory. What it holds is given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct LaneShare {
+    bytes: Part,
     budget: Arc<LaneBudget>,
-    bytes: usize,
     keys: usize,
 }
 
 impl LaneShare {
-    pub(super) const fn new(budget: Arc<LaneBudget>) -> Self {
+    pub(super) fn new(budget: Arc<LaneBudget>) -> Self {
         Self {
+            bytes: Part::new(Arc::clone(&budget.bytes)),
             budget,
-            bytes: 0,
             keys: 0,
         }
     }
 
     /// Whether the partition may take more.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < LaneBudget::FLOOR || self.budget.is_free()
+        self.bytes.bytes < LaneBudget::FLOOR || self.bytes.is_free()
     }
 
     /// Records that may be read back at once.
     pub(super) fn batch(&self) -> i64 {
-        if self.budget.is_free() { 512 } else { 64 }
+        if self.bytes.is_free() { 512 } else { 64 }
     }
 
     pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.set(self.bytes.bytes + bytes);
     }
 
     pub(super) fn remove(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.set(self.bytes.bytes.saturating_sub(bytes));
     }
 
     /// So many keys are in the lane now.
@@ -185,14 +227,13 @@ impl LaneShare {
 
     /// Whether keys may be parked that need not be: they take up to four times the lanes' bytes.
     pub(super) fn has_room_for_keys(&self) -> bool {
-        let most = self.budget.most * 4 / LaneBudget::KEY_BYTES;
+        let most = self.budget.bytes.most * 4 / LaneBudget::KEY_BYTES;
         self.budget.keys.load(Ordering::Relaxed) < most
     }
 }
 
 impl Drop for LaneShare {
     fn drop(&mut self) {
-        self.remove(self.bytes);
         self.set_keys(0);
     }
 }
@@ -273,6 +314,8 @@ pub struct Shared {
     pub guard: Option<RepeatLimit>,
     /// Whether this member may start attempts.
     pub lease: Arc<Lease>,
+    /// Memory of the windows.
+    pub windows: Arc<Budget>,
     /// Memory of the side lanes.
     pub lane_budget: Arc<LaneBudget>,
     /// How partitions are read ahead for the choice of a start.

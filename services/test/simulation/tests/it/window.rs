@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::flood::{Steady, delivery, write};
 
 const DELIVERIES: usize = 2_000;
-/// A class has a quarter of this for its windows, and a partition a third of that: some 45 deliveries.
+/// A class has a quarter of this for its windows, some 140 deliveries; a partition that is alone has all of it.
 const MEMORY_MIB: usize = 1;
 
 fn held(metrics: &Metrics) -> usize {
@@ -66,5 +66,39 @@ async fn a_batch_does_not_fill_more_than_the_window() {
     }
     worker.stop().await.unwrap();
     assert_eq!(steady.read.lock().unwrap().len(), DELIVERIES);
-    assert!((20..80).contains(&most), "{most}");
+    assert!((100..180).contains(&most), "{most}");
+}
+
+/// Somebody who waits undecoded behind a flood is heard all the same: the flood goes through the side lane.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_beyond_the_window_is_heard() {
+    let world = World::new().await.unwrap();
+    let steady = Steady {
+        world: world.clone(),
+        read: Arc::default(),
+    };
+    let now = world.clock.now_millis();
+    let mut all: Vec<_> = (0..450)
+        .map(|n| delivery("flood", n, &format!("f-{n}"), now))
+        .collect();
+    all.push(delivery("ordinary", 1, "o", now));
+    write(&world, &all).await;
+    let settings = bongsu_dispatch::Settings {
+        memory: ByteSize::mib(MEMORY_MIB),
+        window_records: DELIVERIES,
+        ..World::settings()
+    };
+    let worker = world
+        .dispatch_with(settings, "worker", 7, Arc::new(steady.clone()))
+        .unwrap();
+    let begun = Instant::now();
+    while outcomes(&world).await.unwrap().len() < all.len() {
+        sleep(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(120), "stalled");
+    }
+    worker.stop().await.unwrap();
+    let read = steady.read.lock().unwrap();
+    let before = read.iter().take_while(|(sender, ..)| sender != "ordinary");
+    let before = before.count();
+    assert!(before < 200, "it waited for {before} of the flood");
 }
