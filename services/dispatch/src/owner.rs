@@ -43,8 +43,8 @@ use self::flood::Diversion;
 use self::gate::{Limited, Times};
 use self::notes::{Notes, NotesWake};
 use self::parking::Lane;
-pub use self::shared::{Budget, LaneBudget, Load, Permits, Shared, size_of_record};
-use self::shared::{LaneShare, Part, Permit};
+pub use self::shared::{Budget, LaneBudget, Load, Permits, Places, Shared, size_of_record};
+use self::shared::{Busy, LaneShare, Part, Permit};
 use self::standstill::Standstill;
 use crate::control::StopSwitch;
 use crate::error::DispatchError;
@@ -171,6 +171,9 @@ pub struct Owner {
     unanswered: usize,
     taken: Vec<Answer>,
     permit: Option<BoxFuture<'static, Option<Permit>>>,
+    /// Places that came free in this turn and may be used again in it.
+    spare: Vec<Permit>,
+    busy: Busy,
     switch: StopSwitch,
     suppressed: Suppressed,
     nights: Nights,
@@ -242,6 +245,7 @@ impl Owner {
         let suppressed = shared.suppressed.clone();
         let lane_share = LaneShare::new(Arc::clone(&shared.lane_budget));
         let window = Part::new(Arc::clone(&shared.windows));
+        let busy = Busy::new(&shared.permits);
         let diversion = Diversion::new(shared.flood_share);
         let gauges = Gauges {
             held: shared.metrics.held(),
@@ -264,6 +268,8 @@ impl Owner {
             unanswered: 0,
             taken: Vec::new(),
             permit: None,
+            spare: Vec::new(),
+            busy,
             switch,
             suppressed,
             nights,

@@ -19,7 +19,7 @@ use crate::control::{self, ControlSource, StopSwitch};
 use crate::error::DispatchError;
 use crate::lease::Lease;
 use crate::metrics::{ChannelMetrics, DispatchMetrics};
-use crate::owner::{Budget, LaneBudget, Permits, ReadAhead, Shared};
+use crate::owner::{Budget, LaneBudget, Permits, Places, ReadAhead, Shared};
 use crate::pacing::Pacing;
 use crate::pacing::exchange::Exchange;
 use crate::restore::Sources;
@@ -90,7 +90,7 @@ pub async fn run(
     };
     let bulk_places = settings.bulk_share.of(settings.max_in_flight).max(1);
     let common = Common {
-        all: Arc::new(Semaphore::new(settings.max_in_flight)),
+        all: Arc::new(Places::new(settings.max_in_flight)),
         bulk: Arc::new(Semaphore::new(bulk_places)),
         starts: Arc::new(Starts::new(settings.bulk_yields_at.0)),
         pacing: Pacing::new(
@@ -205,7 +205,7 @@ fn egress_name(settings: &Settings) -> String {
 
 /// What both classes of a channel share.
 struct Common {
-    all: Arc<Semaphore>,
+    all: Arc<Places>,
     bulk: Arc<Semaphore>,
     starts: Arc<Starts>,
     pacing: Arc<Pacing>,

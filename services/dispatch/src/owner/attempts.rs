@@ -29,7 +29,7 @@ pub(super) struct Attempted {
     answers: Option<Result<Answers, TryError>>,
     took: Duration,
     passes: Vec<Pass>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// A delivery that is tried again.
@@ -54,6 +54,14 @@ struct Batch {
 impl Owner {
     /// Starts what may start: expiries settle, retries that are due and ready keys go out.
     pub(super) fn pump(&mut self) {
+        self.start_ready();
+        // What was not needed goes to whoever waits.
+        self.spare.clear();
+        self.busy
+            .set(!self.attempts.is_empty() || self.permit.is_some());
+    }
+
+    fn start_ready(&mut self) {
         if self.draining {
             return;
         }
@@ -71,8 +79,13 @@ impl Owner {
                 );
             }
         }
-        while self.permit.is_none() && self.is_owned() && self.has_ready(now) {
-            match self.shared.permits.try_acquire() {
+        while self.is_owned() && self.has_ready(now) {
+            let permit = match self.spare.pop() {
+                Some(permit) => Some(permit),
+                None if self.permit.is_some() => return,
+                None => self.shared.permits.try_acquire(),
+            };
+            match permit {
                 Some(permit) => {
                     if !self.start_with(permit) {
                         return;
@@ -202,7 +215,7 @@ impl Owner {
                 answers,
                 took: now.elapsed(),
                 passes,
-                _permit: permit,
+                permit,
             }
         }));
     }
@@ -214,8 +227,15 @@ impl Owner {
             answers,
             took,
             passes,
-            _permit,
+            permit,
         } = done;
+        if self
+            .shared
+            .permits
+            .may_keep(self.attempts.len() + self.spare.len())
+        {
+            self.spare.push(permit);
+        }
         let Some(answers) = answers else {
             return self.take_back(source, &offsets, passes);
         };

@@ -242,8 +242,58 @@ impl Drop for LaneShare {
 /// takes the last place from a transactional delivery.
 #[derive(Debug, Clone)]
 pub struct Permits {
-    all: Arc<Semaphore>,
+    all: Arc<Places>,
     bulk: Option<Arc<Semaphore>>,
+}
+
+/// The places of a channel, shared by both classes, and how many partitions want them.
+#[derive(Debug)]
+pub struct Places {
+    free: Arc<Semaphore>,
+    most: usize,
+    owners: AtomicUsize,
+}
+
+impl Places {
+    /// So many places.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(most)),
+            most,
+            owners: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// Whether a partition has attempts under way or waits for a place. Counted out when it is dropped.
+#[derive(Debug)]
+pub(super) struct Busy {
+    all: Arc<Places>,
+    counted: bool,
+}
+
+impl Busy {
+    pub(super) fn new(permits: &Permits) -> Self {
+        Self {
+            all: Arc::clone(&permits.all),
+            counted: false,
+        }
+    }
+
+    pub(super) fn set(&mut self, busy: bool) {
+        match (std::mem::replace(&mut self.counted, busy), busy) {
+            (false, true) => self.all.owners.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.all.owners.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => return,
+        };
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 /// One place.
@@ -256,8 +306,17 @@ pub(super) struct Permit {
 impl Permits {
     /// Places out of `all`, and for a bulk class out of `bulk` too.
     #[must_use]
-    pub const fn new(all: Arc<Semaphore>, bulk: Option<Arc<Semaphore>>) -> Self {
+    pub const fn new(all: Arc<Places>, bulk: Option<Arc<Semaphore>>) -> Self {
         Self { all, bulk }
+    }
+
+    /// Whether a partition with so many other attempts under way may use a place again without queueing for
+    /// it: it does not have more than its equal part. Handing every place on means waking somebody for every
+    /// attempt, and the place lies idle until that one's turn. Bulk queues every time, for what it yields is
+    /// taken out of that queue.
+    pub(super) fn may_keep(&self, others: usize) -> bool {
+        let owners = self.all.owners.load(Ordering::Relaxed);
+        self.bulk.is_none() && others < self.all.most / owners.max(1)
     }
 
     pub(super) fn try_acquire(&self) -> Option<Permit> {
@@ -265,7 +324,7 @@ impl Permits {
             None => None,
             Some(bulk) => Some(Arc::clone(bulk).try_acquire_owned().ok()?),
         };
-        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let all = Arc::clone(&self.all.free).try_acquire_owned().ok()?;
         Some(Permit {
             _all: all,
             _bulk: bulk,
@@ -278,7 +337,7 @@ impl Permits {
             None => None,
             Some(bulk) => Some(bulk.acquire_owned().await.ok()?),
         };
-        let all = self.all.acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all.free).acquire_owned().await.ok()?;
         Some(Permit {
             _all: all,
             _bulk: bulk,
@@ -392,6 +451,25 @@ pub fn size_of_record(record: &Record) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_kept_up_to_the_equal_part_of_those_who_want_places() {
+        let places = Arc::new(Places::new(8));
+        let permits = Permits::new(Arc::clone(&places), None);
+        let [mut one, mut other] = [(); 2].map(|()| Busy::new(&permits));
+        one.set(true);
+        assert!(permits.may_keep(7), "all are its own");
+        other.set(true);
+        other.set(true);
+        assert!(permits.may_keep(3) && !permits.may_keep(4));
+        drop(other);
+        assert!(permits.may_keep(7));
+        let bulk = Permits::new(places, Some(Arc::new(Semaphore::new(4))));
+        assert!(
+            !bulk.may_keep(0),
+            "what it yields is taken out of the queue"
+        );
+    }
 
     #[test]
     fn a_window_that_has_half_emptied_is_not_paused_whoever_noticed() {

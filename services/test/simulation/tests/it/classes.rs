@@ -17,8 +17,8 @@ use crate::backlog::act;
 use crate::flood::{Steady, delivery};
 
 const CAMPAIGN: usize = 3_000;
-/// Transactional deliveries: one every 5 ms, which is ten of sixteen places.
-const SHOP: usize = 2_000;
+/// Transactional deliveries: one every 4 ms, which is twelve of sixteen places and more than its equal part.
+const SHOP: usize = 2_500;
 /// The first fall of bulk is seen after some of them.
 const FIRST: usize = 200;
 
@@ -62,7 +62,7 @@ async fn beside_a_campaign(yields_at: Duration) -> i64 {
         let now = world.clock.now_millis();
         let one = delivery("shop", n, &format!("s-{}", n % 500), now);
         write(&world, Class::Transactional, [one]).await;
-        sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(4)).await;
     }
     while outcomes(&world).await.unwrap().len() < CAMPAIGN + SHOP {
         sleep(Duration::from_millis(500)).await;

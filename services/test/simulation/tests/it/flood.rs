@@ -102,12 +102,16 @@ pub(crate) fn delivery(sender: &str, n: usize, address: &str, accepted_at: i64) 
 
 /// All senders of these worlds share a partition.
 pub(crate) async fn write(world: &World, deliveries: &[Delivery]) {
+    write_to(world, 0, deliveries).await;
+}
+
+pub(crate) async fn write_to(world: &World, partition: i32, deliveries: &[Delivery]) {
     let producer = world.log.producer(Duration::ZERO).unwrap();
     for delivery in deliveries {
         let topics = &world.topics;
         let out = Outgoing {
             topic: topics.deliveries(Channel::Webhook, Class::Transactional),
-            partition: 0,
+            partition,
             key: Some(delivery.sender.clone().into()),
             value: Some(world.codec.encode(delivery).unwrap()),
             headers: Headers::default(),

@@ -13,6 +13,7 @@ mod flood;
 mod handover;
 mod night;
 mod parked;
+mod places;
 mod standstill;
 mod suppressed;
 mod window;
