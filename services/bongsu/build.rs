@@ -1,5 +1,6 @@
 //! Packs the executable's relocations (`DT_RELR`): 1.2 MB of them become 15 KB, and a process that has just
-//! started holds 14 MiB instead of 17. The C library must know the form, which glibc does since 2.36.
+//! started holds 14 MiB instead of 17. The C library must know the form, which glibc does since 2.36: an executable
+//! that is to run with an older one is built where an older one is.
 
 use std::env;
 use std::process::Command;
