@@ -17,7 +17,10 @@ use crate::backlog::act;
 use crate::flood::{Steady, delivery};
 
 const CAMPAIGN: usize = 3_000;
-/// Transactional deliveries: one every 4 ms, which is twelve of sixteen places and more than its equal part.
+/// Between two transactional deliveries: twelve of sixteen places, which is more than their equal part.
+const TWELVE_PLACES: Duration = Duration::from_millis(4);
+/// The same: ten of sixteen.
+const TEN_PLACES: Duration = Duration::from_millis(5);
 const SHOP: usize = 2_500;
 /// The first fall of bulk is seen after some of them.
 const FIRST: usize = 200;
@@ -37,7 +40,7 @@ async fn write(world: &World, class: Class, deliveries: impl IntoIterator<Item =
 }
 
 /// How late the shop's deliveries are beside a campaign, milliseconds: the worst one after the first second.
-async fn beside_a_campaign(yields_at: Duration) -> i64 {
+async fn beside_a_campaign(yields_at: Duration, pause: Duration) -> i64 {
     let world = World::new().await.unwrap();
     let steady = Steady {
         world: world.clone(),
@@ -62,7 +65,7 @@ async fn beside_a_campaign(yields_at: Duration) -> i64 {
         let now = world.clock.now_millis();
         let one = delivery("shop", n, &format!("s-{}", n % 500), now);
         write(&world, Class::Transactional, [one]).await;
-        sleep(Duration::from_millis(4)).await;
+        sleep(pause).await;
     }
     while outcomes(&world).await.unwrap().len() < CAMPAIGN + SHOP {
         sleep(Duration::from_millis(500)).await;
@@ -189,8 +192,15 @@ async fn a_campaign_does_not_yield_to_an_account_that_is_at_its_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_campaign_yields_its_places_to_what_it_makes_late() {
-    let late = beside_a_campaign(Duration::from_millis(40)).await;
-    let switched_off = beside_a_campaign(Duration::ZERO).await;
+    let late = beside_a_campaign(Duration::from_millis(40), TWELVE_PLACES).await;
+    let switched_off = beside_a_campaign(Duration::ZERO, TWELVE_PLACES).await;
     assert!(late < 400, "{late}");
     assert!(switched_off > 800, "{switched_off}");
+}
+
+/// Handed on at every attempt, the places of a shop go to the campaign, and it is late by seconds.
+#[tokio::test(start_paused = true)]
+async fn what_is_transactional_keeps_its_places_beside_a_campaign_that_does_not_yield() {
+    let late = beside_a_campaign(Duration::ZERO, TEN_PLACES).await;
+    assert!(late < 400, "{late}");
 }
